@@ -1,0 +1,31 @@
+"""What a passdb or a userdb can answer, in Dovecot's numbers.
+
+Lua scripts see these very numbers as ``dovecot.auth.PASSDB_RESULT_*`` and
+``dovecot.auth.USERDB_RESULT_*``; the names without prefix are what the command line prints.
+"""
+
+from enum import IntEnum
+
+
+class PassdbResult(IntEnum):
+    """Dovecot's ``enum passdb_result`` (``core:2.3.21.1:src/auth/passdb.h``)."""
+
+    OK = 1
+    PASSWORD_MISMATCH = 0
+    INTERNAL_FAILURE = -1
+    SCHEME_NOT_AVAILABLE = -2
+    USER_UNKNOWN = -3
+    USER_DISABLED = -4
+    PASS_EXPIRED = -5
+    NEXT = -6
+
+
+class UserdbResult(IntEnum):
+    """Dovecot's ``enum userdb_result`` (``core:2.3.21.1:src/auth/userdb.h``).
+
+    ``USER_UNKNOWN`` has another value than its namesake in `PassdbResult`, as in Dovecot.
+    """
+
+    OK = 1
+    INTERNAL_FAILURE = -1
+    USER_UNKNOWN = -2

@@ -1,0 +1,34 @@
+"""A value that cannot be printed."""
+
+import hmac
+from typing import Final
+
+
+class Secret:
+    """Holds a password, credential, cookie or token; shows as ``<hidden>`` wherever it is printed.
+
+    The bytes leave only through `reveal`, so a search for that word finds every place that handles them.
+    Comparison takes the same time wherever the first difference stands.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value: Final = value
+
+    def reveal(self) -> bytes:
+        """The bytes themselves."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value, other._value)
+
+    __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled")
