@@ -4,7 +4,9 @@ Lua scripts see these very numbers as ``dovecot.auth.PASSDB_RESULT_*`` and
 ``dovecot.auth.USERDB_RESULT_*``; the names without prefix are what the command line prints.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class PassdbResult(IntEnum):
@@ -29,3 +31,27 @@ class UserdbResult(IntEnum):
     OK = 1
     INTERNAL_FAILURE = -1
     USER_UNKNOWN = -2
+
+
+class PassdbReply(NamedTuple):
+    """One passdb's answer, before the chain has looked at it."""
+
+    result: PassdbResult
+    fields: Sequence[tuple[str, str | None]] = ()
+    """What it wants set, in order, special names included (``password``, ``user``, ``userdb_…``)."""
+    text: str = ""
+    """For the log alone; never sent to a client."""
+
+    def __repr__(self) -> str:
+        return f"PassdbReply({self.result.name}, {[name for name, _ in self.fields]})"
+
+
+class UserdbReply(NamedTuple):
+    """One userdb's answer, before the chain has looked at it."""
+
+    result: UserdbResult
+    fields: Sequence[tuple[str, str | None]] = ()
+    text: str = ""
+
+    def __repr__(self) -> str:
+        return f"UserdbReply({self.result.name}, {[name for name, _ in self.fields]})"

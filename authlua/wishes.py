@@ -1,0 +1,49 @@
+"""What the core may wish for when it has to wait.
+
+The core is ``async`` yet knows no event loop: it awaits a `Wish`, a plain value, which travels up through
+all its awaits to whoever drives it. The driver fulfils the wish and sends the answer back in.
+A core that never wishes runs from start to end in one ``send(None)``: no task, no thread, no queue.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+
+class Wish:
+    """Something that takes time; ``await wish`` gives its outcome or raises its failure."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator["Wish", Any, Any]:
+        return (yield self)
+
+
+class Ask(Wish):
+    """Send *challenge* to the client and wait for what it continues with (``CONT`` out, ``CONT`` in)."""
+
+    __slots__ = ("challenge",)
+
+    def __init__(self, challenge: bytes) -> None:
+        self.challenge = challenge
+
+
+class Compute(Wish):
+    """Run ``function(*args)`` away from the event loop: hashing, files, anything that blocks.
+
+    What it returns or raises comes back from the ``await``.
+    """
+
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.function = function
+        self.args = args
+
+
+class Sleep(Wish):
+    """Wait for *seconds*."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
