@@ -1,0 +1,45 @@
+"""What every test run says first: which engines and which servers it is about to question."""
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_report_header() -> list[str]:
+    """Name the versions under test, so that a report can be judged without the machine it came from."""
+    return [
+        f"python {platform.python_version()}, trio {version('trio')}, "
+        f"lupa {version('lupa')} with Lua {', '.join(lua_versions())}",
+        f"dovecot {dovecot_2_3() or 'not installed'}, dovecot 2.4 {dovecot_2_4() or 'not bootstrapped'}",
+    ]
+
+
+def lua_versions() -> list[str]:
+    """The Lua versions this lupa was built with, as its extension modules are called."""
+    import lupa
+
+    modules = (module.name.partition(".")[0] for module in Path(lupa.__file__).parent.glob("lua*.so"))
+    return sorted({f"{name[3]}.{name[4:]}" if name[3:].isdigit() else name for name in modules})
+
+
+def dovecot_2_3() -> str | None:
+    """What the installed Dovecot calls itself; `None` without one."""
+    program = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        return None
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def dovecot_2_4() -> str | None:
+    """The version of the bootstrapped Dovecot 2.4, read from its package database; `None` without one."""
+    status = ROOT / ".cache/dovecot-2.4/var/lib/dpkg/status"
+    if not status.is_file():
+        return None
+    for package in status.read_text(errors="replace").split("\n\n"):
+        if package.startswith("Package: dovecot-core\n"):
+            return next(line[9:] for line in package.splitlines() if line.startswith("Version: "))
+    return None
