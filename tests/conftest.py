@@ -1,10 +1,13 @@
-"""What every test run says first: which engines and which servers it is about to question."""
+"""What every test run says first, which engines and servers it questions, and last, how none need be skipped."""
 
+import os
 import platform
 import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,3 +46,30 @@ def dovecot_2_4() -> str | None:
         if package.startswith("Package: dovecot-core\n"):
             return next(line[9:] for line in package.splitlines() if line.startswith("Version: "))
     return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Give the one command for each kind of test that was skipped for want of a program or of root."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if hasattr(report, "keywords")]
+    advice = {
+        "root": None if os.geteuid() == 0 else "make test, as root",
+        "dovecot24": None if dovecot_2_4() else "make test-2.4, as root",
+        "e2e": None if has_clients() else "tests/e2e/install-clients, as root on Debian",
+        "dovecot": None if dovecot_2_3() else "tests/e2e/install-clients, as root on Debian",
+    }
+    counts: dict[str, int] = {}
+    for report in skipped:
+        command = next((advice[kind] for kind in advice if kind in report.keywords and advice[kind]), None)
+        if command:
+            counts[command] = counts.get(command, 0) + 1
+    if counts:
+        terminalreporter.section("skipped tests that could run")
+        for command, count in counts.items():
+            terminalreporter.line(f"{count:>5} after: {command}")
+
+
+def has_clients() -> bool:
+    """Whether all that ``tests/e2e/install-clients`` installs is there."""
+    postfix = shutil.which("postfix", path="/usr/sbin:/usr/local/sbin")
+    exim = ROOT / ".cache/exim/usr/sbin/exim4"
+    return bool(dovecot_2_3() and postfix and exim.is_file())

@@ -1,0 +1,33 @@
+# authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-2.4 check lock setup clients clean
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: setup ## serve the example users of conf/users.passwd under ./run; Ctrl-C ends it
+	@exec .venv/bin/authlua serve --script conf/example.lua
+
+test: setup clients ## run all tests, with the real mail programs where root can install them
+	.venv/bin/pytest
+
+test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the tests that ask it
+	@command -v debootstrap >/dev/null || [ "$$(id -u)" != 0 ] || apt-get -q -y install --no-install-recommends debootstrap
+	tests/reference/bootstrap-2.4
+	.venv/bin/pytest -m dovecot24
+
+check: setup ## all that has to pass before a commit: format, lint, types, tests
+	.ci/check
+
+lock: ## renew requirements/dev.txt from pyproject.toml
+	requirements/lock
+
+setup: # .venv with what requirements/dev.txt pins
+	@requirements/install
+
+clients: # Dovecot, Postfix and Exim for the tests; who is not root is told at the end of the tests what was skipped
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tests/e2e/install-clients; fi
+
+clean: ## forget everything that was made
+	rm -rf .venv .cache run .mypy_cache .pytest_cache .ruff_cache .hypothesis
