@@ -1,0 +1,60 @@
+"""The systemd units are well formed, agree with one another, and keep the sandbox closed."""
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parent.parent / "systemd"
+SOCKETS = sorted(UNITS.glob("*.socket"))
+
+analyzer = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing: apt-get install systemd"
+)
+
+
+def unit(path: Path) -> configparser.ConfigParser:
+    """A unit file without repeated keys, key names as written."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters="=")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path)
+    return parser
+
+
+@analyzer
+def test_systemd_understands_every_directive(tmp_path):
+    """A misspelt directive is only a warning in the journal, so it is looked for here."""
+    for path in [UNITS / "authlua.service", *SOCKETS]:
+        text = path.read_text().replace("/usr/bin/authlua", "/bin/true")  # a program that exists
+        (tmp_path / path.name).write_text(text)
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True)
+    ours = [line for line in done.stderr.splitlines() if "authlua" in line]
+    assert ours == []
+
+
+@analyzer
+def test_the_sandbox_stays_closed():
+    """systemd's own measure of exposure, 0.0 to 10.0; what is left is the network and the user namespace."""
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(UNITS / "authlua.service")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    exposure = re.search(r"Overall exposure level for authlua.service: ([0-9.]+)", done.stdout)
+    assert exposure
+    assert float(exposure[1]) <= 1.5
+
+
+def test_the_service_takes_every_socket():
+    """A socket that the service does not name would be opened and never answered."""
+    service = unit(UNITS / "authlua.service")
+    assert set(service["Service"]["Sockets"].split()) == {path.name for path in SOCKETS}
+    wanted = unit(UNITS / "authlua.socket")["Unit"]["Wants"].split()
+    assert {*wanted, "authlua.socket"} == {path.name for path in SOCKETS}
+
+
+def test_each_socket_has_a_name_of_its_own():
+    """The server finds its listener by the name."""
+    names = [unit(path)["Socket"]["FileDescriptorName"] for path in SOCKETS]
+    assert len(names) == len(set(names))
