@@ -11,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+os.environ["PATH"] += (
+    ":/usr/local/sbin:/usr/sbin:/sbin"  # where Debian keeps servers, and where a plain user does not look
+)
+
 
 def pytest_report_header() -> list[str]:
     """Name the versions under test, so that a report can be judged without the machine it came from."""
@@ -31,10 +35,9 @@ def lua_versions() -> list[str]:
 
 def dovecot_2_3() -> str | None:
     """What the installed Dovecot calls itself; `None` without one."""
-    program = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
+    if shutil.which("dovecot") is None:
         return None
-    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def dovecot_2_4() -> str | None:
@@ -70,6 +73,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def has_clients() -> bool:
     """Whether all that ``tests/e2e/install-clients`` installs is there."""
-    postfix = shutil.which("postfix", path="/usr/sbin:/usr/local/sbin")
-    exim = ROOT / ".cache/exim/usr/sbin/exim4"
-    return bool(dovecot_2_3() and postfix and exim.is_file())
+    return bool(dovecot_2_3() and shutil.which("postfix") and (ROOT / ".cache/exim/usr/sbin/exim4").is_file())
