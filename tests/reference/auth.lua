@@ -23,7 +23,7 @@ local refusals = {
   dis = { auth.PASSDB_RESULT_USER_DISABLED, "reason=Not now" },
   exp = { auth.PASSDB_RESULT_PASS_EXPIRED, "reason=Too old" },
   int = { auth.PASSDB_RESULT_INTERNAL_FAILURE, "the database is down" },
-  nxt = { auth.PASSDB_RESULT_NEXT, "ask the next one" },
+  nxt = { auth.PASSDB_RESULT_NEXT, "kept=k" },
 }
 
 local userdb = {

@@ -1,0 +1,119 @@
+"""Who the dialogues are played against: a real Dovecot of each series, and authlua on sockets of its own.
+
+All serve the same script, ``tests/reference/auth.lua``, and are one `dialogue.Target` each.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
+from tests.reference.raw import PATIENCE, RawConnection
+
+SCRIPT = Path(__file__).parents[1] / "reference" / "auth.lua"
+
+
+class DovecotTarget:
+    """The reference."""
+
+    subject = "dovecot"
+
+    def __init__(self, dialect: str, mechanisms: str) -> None:
+        self.dialect = dialect
+        kind = {"2.3": Dovecot23, "2.4": Dovecot24}[dialect]
+        self.dovecot: Dovecot = kind(SCRIPT, auth_mechanisms=mechanisms)
+
+    def open(self, kind: str, *, uid: int | None = None) -> RawConnection:
+        return RawConnection.connect(self.dovecot.sockets[kind], uid=uid)
+
+    def log(self) -> str:
+        return self.dovecot.log()
+
+    def __enter__(self) -> "DovecotTarget":
+        self.dovecot.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.dovecot.__exit__(*error)
+
+
+class AuthluaTarget:
+    """``authlua serve`` with a configuration and sockets of its own, speaking *dialect*."""
+
+    subject = "authlua"
+    _LISTENERS = (
+        ("login", "login", "0666"),
+        ("login", "auth-login", "0600"),
+        ("client", "client", "0600"),
+        ("master", "master", "0600"),
+        ("userdb", "userdb", "0666"),
+    )
+
+    def __init__(self, dialect: str, mechanisms: str) -> None:
+        self.dialect = dialect
+        self.mechanisms = mechanisms.split()
+
+    def __enter__(self) -> "AuthluaTarget":
+        self.directory = Path(tempfile.mkdtemp(prefix="authlua-dialogues-"))
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.directory.chmod(0o755)  # another user connects, too
+        config = self.directory / "authlua.toml"
+        config.write_text(self._configuration())
+        with (self.directory / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "authlua", "serve", "-c", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        bound = time.monotonic() + PATIENCE
+        for _, path, _ in self._LISTENERS:
+            while True:
+                try:
+                    RawConnection.connect(self.directory / path).close()
+                    break
+                except (FileNotFoundError, ConnectionRefusedError):
+                    if self.process.poll() is not None or time.monotonic() > bound:
+                        raise RuntimeError(f"authlua did not start: {self.log()}") from None
+                    time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        process: subprocess.Popen[bytes] | None = getattr(self, "process", None)
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.directory)
+
+    def _configuration(self) -> str:
+        text = (
+            f'[server]\nbase_dir = "{self.directory}"\ndialect = "{self.dialect}"\n'
+            f'[log]\nlevel = "debug"\n'
+            f'[auth]\nmechanisms = {self.mechanisms}\nfailure_delay = "1s"\ndebug = true\n'
+            f'[[passdb]]\nscript = "{SCRIPT}"\ndialect = "{self.dialect}"\n'
+            f'[[userdb]]\nscript = "{SCRIPT}"\ndialect = "{self.dialect}"\n'
+        )
+        for kind, path, mode in self._LISTENERS:
+            text += f'[[listener]]\nkind = "{kind}"\npath = "{path}"\nmode = "{mode}"\n'
+            if self.dialect == "2.4" and kind in ("login", "client"):
+                text += 'handshake = "late"\n'  # as Dovecot 2.4 shakes hands
+        return text
+
+    def open(self, kind: str, *, uid: int | None = None) -> RawConnection:
+        return RawConnection.connect(self.directory / kind, uid=uid)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")

@@ -1,0 +1,125 @@
+"""Every dialogue, against authlua and against the real thing: what both say is true, what one says is a bug.
+
+The dialogues for one server run side by side, for nearly all their time is spent waiting for the failure delay.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.dialogues import dialogue as d
+from tests.dialogues.targets import AuthluaTarget, DovecotTarget
+from tests.reference.dovecot import why_not
+
+DIALOGUES = [d.parse(path) for path in sorted(Path(__file__).parent.glob("*.txt"))]
+ROWS = 72
+LOG_TAIL = 10
+
+each_dialogue = pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda dialogue: dialogue.name)
+
+
+class SideBySide:
+    """All dialogues that some test is going to ask for, each played once, on one server per list of mechanisms."""
+
+    def __init__(
+        self, start: Callable[[str], AbstractContextManager[Any]], wanted: list[d.Dialogue], dialect: str, subject: str
+    ) -> None:
+        self.stack = ExitStack()
+        self.pool = self.stack.enter_context(ThreadPoolExecutor(max_workers=len(wanted)))
+        self.targets: dict[str, Any] = {}
+        self.mechanisms: dict[str, str] = {}
+        self.futures: dict[str, Future[None]] = {}
+        for dialogue in wanted:
+            try:
+                mechanisms = dialogue.mechanisms(dialect, subject)
+            except d.NotPlayed as reason:
+                future: Future[None] = Future()
+                future.set_exception(reason)
+                self.futures[dialogue.name] = future
+                continue
+            if mechanisms not in self.targets:
+                self.targets[mechanisms] = self.stack.enter_context(start(mechanisms))
+            self.mechanisms[dialogue.name] = mechanisms
+            self.futures[dialogue.name] = self.pool.submit(d.play, dialogue, self.targets[mechanisms])
+
+    def result(self, dialogue: d.Dialogue) -> None:
+        """Pass, fail or skip as *dialogue* did."""
+        try:
+            self.futures[dialogue.name].result()
+        except d.NotPlayed as reason:
+            pytest.skip(str(reason))
+        except Exception as error:
+            log = self.targets[self.mechanisms[dialogue.name]].log().splitlines()
+            error.add_note("\n".join(["end of the server's log:", *log[-LOG_TAIL:]]))
+            raise
+
+
+def side_by_side(
+    request: pytest.FixtureRequest, kind: type[DovecotTarget] | type[AuthluaTarget], dialect: str
+) -> Iterator[SideBySide]:
+    asking = [item for item in request.session.items if request.fixturename in getattr(item, "fixturenames", ())]
+    wanted: list[d.Dialogue] = [
+        item.callspec.params["dialogue"] for item in asking if isinstance(item, pytest.Function)
+    ]
+    if os.geteuid() != 0:
+        wanted = [dialogue for dialogue in wanted if not dialogue.needs_root]
+    playing = SideBySide(lambda mechanisms: kind(dialect, mechanisms), wanted, dialect, kind.subject)
+    with playing.stack:
+        yield playing
+
+
+def skip_without_root(dialogue: d.Dialogue) -> None:
+    if dialogue.needs_root and os.geteuid() != 0:
+        pytest.skip("connecting as another user needs root")
+
+
+@pytest.fixture(scope="module")
+def dovecot23(request):
+    if reason := why_not("2.3"):
+        pytest.skip(reason)
+    yield from side_by_side(request, DovecotTarget, "2.3")
+
+
+@pytest.fixture(scope="module")
+def dovecot24(request):
+    if reason := why_not("2.4"):
+        pytest.skip(reason)
+    yield from side_by_side(request, DovecotTarget, "2.4")
+
+
+@pytest.fixture(scope="module")
+def authlua_as_23(request):
+    yield from side_by_side(request, AuthluaTarget, "2.3")
+
+
+@pytest.fixture(scope="module")
+def authlua_as_24(request):
+    yield from side_by_side(request, AuthluaTarget, "2.4")
+
+
+@pytest.mark.dovecot
+@each_dialogue
+def test_dovecot_23_says_so(dialogue: d.Dialogue, dovecot23: SideBySide):
+    """The file is true of Dovecot 2.3."""
+    skip_without_root(dialogue)
+    dovecot23.result(dialogue)
+
+
+@pytest.mark.dovecot24
+@each_dialogue
+def test_dovecot_24_says_so(dialogue: d.Dialogue, dovecot24: SideBySide):
+    """The file is true of Dovecot 2.4."""
+    skip_without_root(dialogue)
+    dovecot24.result(dialogue)
+
+
+def test_every_row_of_the_checklist_has_its_dialogue():
+    """No row is forgotten, and no file covers nothing."""
+    covered = set().union(*(dialogue.rows for dialogue in DIALOGUES))
+    assert set(range(1, ROWS + 1)) == covered
+    assert all(dialogue.rows and dialogue.summary for dialogue in DIALOGUES)
