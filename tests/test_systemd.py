@@ -58,3 +58,13 @@ def test_each_socket_has_a_name_of_its_own():
     """The server finds its listener by the name."""
     names = [unit(path)["Socket"]["FileDescriptorName"] for path in SOCKETS]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd is missing: apt-get install systemd")
+def test_the_user_is_made_that_the_service_runs_as(tmp_path):
+    """The names in sysusers.d, tmpfiles.d and the service are one name."""
+    (tmp_path / "etc").mkdir()
+    user = unit(UNITS / "authlua.service")["Service"]["User"]
+    subprocess.run(["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "sysusers.d/authlua.conf")], check=True)
+    assert (tmp_path / "etc/passwd").read_text().startswith(f"{user}:")
+    assert f"d /run/authlua 0755 {user} {user}\n" in (UNITS / "tmpfiles.d/authlua.conf").read_text()
