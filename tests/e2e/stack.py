@@ -1,0 +1,85 @@
+"""What a test of real mail needs: a Dovecot, and whoever answers its auth questions.
+
+*native* is Dovecot's own auth with the same script: it keeps the expectations honest. The other layouts are
+authlua: **E** with all its sockets outside Dovecot's folders, **B** with the login socket inside the login chroot,
+**M** started by Dovecot in the place of its own auth process.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from authlua.cli.snippet import snippet
+from authlua.config import load
+from tests.e2e.dovecot import NATIVE, Dovecot
+from tests.e2e.programs import Scene
+from tests.e2e.relay import Relay, relaying
+from tests.e2e.server import service_wrapper, serving, write_config
+
+SCRIPT = Path(__file__).parent / "auth.lua"
+PASSWORD = "wonderland-7301"
+DOMAIN = "example.org"
+
+
+@dataclass
+class Stack:
+    """One running Dovecot with its auth, with all its files in *scene*."""
+
+    version: str
+    layout: str
+    scene: Scene
+    dovecot: Dovecot
+    relay: Relay
+
+
+@contextlib.contextmanager
+def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
+    """Dovecot *version* ("2.3", "2.4") in *layout* ("native", "E", "B", "M"), ready for mail clients."""
+    directory = scene.directory
+    shutil.copy(SCRIPT, directory)
+    with contextlib.ExitStack() as ends:
+        relay = ends.enter_context(relaying())
+        dovecot = Dovecot(version, directory, relay.port)
+        stack = Stack(version, layout, scene, dovecot, relay)
+        client = f"dovecot-{version}"
+        if layout == "native":
+            dovecot.auth = NATIVE[version].format(script=directory / "auth.lua")
+            ends.enter_context(dovecot.running())
+        elif layout == "M":
+            config = write_config(directory, version, [])
+            wrapper = service_wrapper(config, outside=version == "2.4")
+            dovecot.auth = snippet(client, [], layout="M", command=f"{wrapper} dovecot-service -c {config}")
+            ends.enter_context(dovecot.running())
+        elif layout == "E":
+            base = directory / "authlua"
+            dovecot.sockets = {
+                "client": base / "auth-client",
+                "login": base / "auth-login",
+                "master": base / "auth-master",
+            }
+            config = write_config(directory, version, dovecot_listeners(base / "login", base))
+            dovecot.auth = snippet(client, load(config).listeners)
+            ends.enter_context(serving(config))
+            ends.enter_context(dovecot.running())
+        else:
+            # Dovecot makes login/ when it starts; the folder inside is the admin's, as in systemd/tmpfiles
+            login = dovecot.base_dir / "login" / "authlua" / "login"
+            config = write_config(directory, version, dovecot_listeners(login, dovecot.base_dir))
+            dovecot.auth = snippet(client, load(config).listeners)
+            ends.enter_context(dovecot.running())
+            login.parent.mkdir(mode=0o755)
+            ends.enter_context(serving(config))
+        yield stack
+
+
+def dovecot_listeners(login: Path, base: Path) -> list[dict[str, str]]:
+    """The sockets Dovecot's programs ask: *login*, and the others in *base* under Dovecot's own names."""
+    return [
+        {"kind": "login", "path": str(login)},
+        {"kind": "login", "name": "auth-login", "path": str(base / "auth-login"), "mode": "0600"},
+        {"kind": "client", "path": str(base / "auth-client")},
+        {"kind": "userdb", "path": str(base / "auth-userdb")},
+        {"kind": "master", "path": str(base / "auth-master")},
+    ]
