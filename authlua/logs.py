@@ -13,12 +13,11 @@ import os
 import time
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-Format = Literal["auto", "text", "json", "logfmt", "journal", "dovecot"]
 Event = MutableMapping[str, Any]
 Render = Callable[[object, str, Event], str]
 
@@ -29,10 +28,11 @@ _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "c
 _DOVECOT = {"debug": "\1\1", "info": "\1\2", "warning": "\1\3", "error": "\1\4", "critical": "\1\5"}
 
 
-def open_log(format: Format, level: str, fd: int = 2) -> "FilteringBoundLogger":
+def open_log(format: str, level: str, fd: int = 2) -> "FilteringBoundLogger":
     """A logger that writes events of *level* (debug, info, warning, error) and above to *fd*.
 
-    ``auto`` is ``journal`` when *fd* is the journal's, else ``text``, which is coloured on a terminal.
+    *format* is one of those above, or ``auto``: ``journal`` when *fd* is the journal's, else ``text``.
+    Text is coloured on a terminal.
     """
     import structlog
 

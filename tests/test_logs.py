@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authlua.logs import Format, open_log
+from authlua.logs import open_log
 from authlua.secret import Secret
 
-FORMATS: list[Format] = ["text", "json", "logfmt", "journal", "dovecot"]
+FORMATS = ["text", "json", "logfmt", "journal", "dovecot"]
 
 
 class Pipe:

@@ -1,0 +1,707 @@
+"""The configuration: TOML text in, one frozen `Settings` out.
+
+The dataclasses below are the one table of keys: each names its kind, its default and what a reload does to it.
+Reading goes defaults → file → validation, and every problem is found before anything is reported, as one
+`ConfigError`. `toml_text` prints the effective result in the same words.
+
+Key names in ``[auth]``, ``[[passdb]]`` and ``[[userdb]]`` are Dovecot's, without ``auth_``, ``passdb_``, ``userdb_``
+(``core:2.3.21.1:src/auth/auth-settings.c``); defaults are Dovecot's too. Nothing described here is opened here.
+"""
+
+# ruff: noqa: RUF009 (key() is how a dataclass field is made here)
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from authlua.dialect import Dialect
+from authlua.errors import ConfigError
+
+# --- kinds of values ---------------------------------------------------------------------------------------------
+
+
+class Context(NamedTuple):
+    """What reading a value may depend on."""
+
+    directory: Path
+    """Where relative paths of the file start."""
+    dialect: Dialect
+    """Whose template language the file uses."""
+    mechanisms: Collection[str]
+    """The SASL mechanisms there are, in upper case."""
+
+
+class Kind(NamedTuple):
+    """One kind of value: its name in the manual, how TOML becomes the value, and how it is written back.
+
+    *read* raises `ValueError` with what was expected.
+    """
+
+    name: str
+    read: Callable[[Any, Context], Any]
+    show: Callable[[Any], object] = lambda value: value
+
+
+def _is(kind: type, expected: str) -> Callable[[Any, Context], Any]:
+    def read(value: Any, context: Context) -> Any:
+        if type(value) is not kind:
+            raise ValueError(expected)
+        return value
+
+    return read
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def _read_duration(value: Any, context: Context) -> float:
+    if type(value) in (int, float) and 0 <= value < float("inf"):
+        return float(value)
+    if type(value) is str and (match := re.fullmatch(r"(\d+(?:\.\d+)?) *(ms|s|m|h|d)", value)):
+        return float(match[1]) * _UNITS[match[2]]
+    raise ValueError('expected a time such as "500ms", "2s", "5m" or "1h", or a number of seconds')
+
+
+def _show_duration(seconds: float) -> str:
+    for unit in ("d", "h", "m", "s"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    return f"{seconds * 1000:.0f}ms" if seconds else "0s"
+
+
+def _read_size(value: Any, context: Context) -> int:
+    if type(value) is int and value >= 0:
+        return value
+    if type(value) is str and (match := re.fullmatch(r"(\d+) *([KMGT]?)B?", value, re.IGNORECASE)):
+        return int(match[1]) * _SIZES[match[2].upper()]
+    raise ValueError('expected a size such as "64M" or "1G", or a number of bytes')
+
+
+def _show_size(size: int) -> object:
+    for unit in ("T", "G", "M", "K"):
+        if size and size % _SIZES[unit] == 0:
+            return f"{size // _SIZES[unit]}{unit}"
+    return size
+
+
+def _read_mode(value: Any, context: Context) -> int:
+    if type(value) is str and re.fullmatch(r"0?[0-7]{3}", value):
+        return int(value, 8)
+    raise ValueError('expected an octal file mode as text, such as "0660"')
+
+
+def _read_path(value: Any, context: Context) -> Path:
+    if type(value) is not str or not value or "\0" in value:
+        raise ValueError("expected a path")
+    return context.directory / value
+
+
+def _read_words(value: Any, context: Context) -> tuple[str, ...]:
+    if type(value) is not list or not all(type(word) is str and word for word in value):
+        raise ValueError('expected a list of words such as ["a", "b"]')
+    return tuple(value)
+
+
+def _read_paths(value: Any, context: Context) -> tuple[str, ...]:
+    return tuple(str(context.directory / word) for word in _read_words(value, context))
+
+
+def _read_mechanisms(value: Any, context: Context) -> tuple[str, ...]:
+    known = ", ".join(name.lower() for name in context.mechanisms)
+    if type(value) is not list or not all(type(name) is str and name.upper() in context.mechanisms for name in value):
+        raise ValueError(f"expected a list of mechanisms out of {known}")
+    if not value:
+        raise ValueError(f"expected at least one mechanism out of {known}")
+    return tuple(dict.fromkeys(name.upper() for name in value))
+
+
+def _read_filter(value: Any, context: Context) -> tuple[str, ...]:
+    known = [*context.mechanisms, "NONE", "LOOKUP"]
+    if type(value) is not list or not all(type(name) is str and name.upper() in known for name in value):
+        raise ValueError(f"expected a list of mechanisms out of {', '.join(known).lower()}")
+    return tuple(name.upper() for name in value)
+
+
+def _read_template(value: Any, context: Context) -> str:
+    from authlua.variables import ExpansionError, compile_template
+
+    if type(value) is not str:
+        raise ValueError(f"expected a template of Dovecot {context.dialect}")
+    try:
+        compile_template(value, context.dialect)
+    except ExpansionError as error:
+        raise ValueError(f"expected a template of Dovecot {context.dialect} ({error})") from error
+    return value
+
+
+def _read_fields(value: Any, context: Context) -> tuple[tuple[str, str], ...]:
+    if type(value) is not dict or not all(type(field) in (str, int) for field in value.values()):
+        raise ValueError('expected a table of fields such as { uid = 5000, "home:protected" = "/srv/mail/%u" }')
+    return tuple((name, _read_template(str(field), context)) for name, field in value.items())
+
+
+def _read_settings(value: Any, context: Context) -> Mapping[str, str]:
+    if type(value) is not dict or not all(type(v) is str for v in value.values()):
+        raise ValueError('expected a table of texts such as { url = "http://localhost/" }')
+    return value
+
+
+def _read_translation(value: Any, context: Context) -> str:
+    if type(value) is not str or len(value.encode()) % 2:
+        raise ValueError("expected pairs of bytes, each the one to change and what it becomes")
+    return value
+
+
+def _read_verbose_passwords(value: Any, context: Context) -> str:
+    if type(value) is not str or not re.fullmatch(r"no|(?:yes|plain|sha1)(?::[1-9]\d*)?", value):
+        raise ValueError("expected no, plain or sha1, the last two also with a length such as sha1:6")
+    return value.replace("yes", "plain")
+
+
+def _read_verbose(value: Any, context: Context) -> bool | None:
+    if value == "default":
+        return None
+    if type(value) is not bool:
+        raise ValueError('expected "default", true or false')
+    return value
+
+
+def _read_address(value: Any, context: Context) -> str:
+    if type(value) is str and (match := re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d+)", value)):
+        port = int(match[1])
+        if 0 < port < 65536:
+            return value
+    raise ValueError('expected an address and a port such as "127.0.0.1:12345" or "[::1]:12345"')
+
+
+TEXT = Kind("text", _is(str, "expected a text"))
+SWITCH = Kind("true or false", _is(bool, "expected true or false"))
+NUMBER = Kind("number", _is(int, "expected a whole number"))
+DURATION = Kind("time", _read_duration, _show_duration)
+SIZE = Kind("size", _read_size, _show_size)
+MODE = Kind("octal mode", _read_mode, lambda mode: f"{mode:04o}")
+PATH = Kind("path", _read_path, str)
+PATHS = Kind("list of paths", _read_paths, list)
+WORDS = Kind("list of words", _read_words, list)
+MECHANISMS = Kind("list of mechanisms", _read_mechanisms, lambda names: [name.lower() for name in names])
+FILTER = Kind("list of mechanisms", _read_filter, lambda names: [name.lower() for name in names])
+TEMPLATE = Kind("template", _read_template)
+FIELDS = Kind("table of templates", _read_fields, dict)
+# a script's own settings may be anything, connection strings included, so their values are never shown
+SETTINGS = Kind("table of texts", _read_settings, lambda settings: dict.fromkeys(settings, "<hidden>"))
+SECRET = Kind("text", _is(str, "expected a text"), lambda secret: secret and "<hidden>")
+TRANSLATION = Kind("text", _read_translation)
+VERBOSE = Kind("default, true or false", _read_verbose, lambda value: "default" if value is None else value)
+VERBOSE_PASSWORDS = Kind("no, plain or sha1, with an optional :length", _read_verbose_passwords)
+ADDRESS = Kind("address", _read_address)
+
+
+def one_of(*choices: str) -> Kind:
+    """One word of *choices*."""
+
+    def read(value: Any, context: Context) -> str:
+        if value not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return str(value)
+
+    return Kind(", ".join(choices), read)
+
+
+def _dialect(*others: str) -> Kind:
+    words = one_of(*others, *Dialect)
+
+    def read(value: Any, context: Context) -> str:
+        word: str = words.read(value, context)
+        return word if word in others else Dialect(word)
+
+    return Kind(words.name, read, str)
+
+
+# --- the table of keys -------------------------------------------------------------------------------------------
+
+REQUIRED: Any = object()
+
+
+class Key(NamedTuple):
+    """What the table says of one key."""
+
+    kind: Kind
+    default: Any
+    """As the value, not as TOML; `REQUIRED` when there is none."""
+    since_2_4: Any
+    """The default when the server speaks a 2.4 dialect."""
+    reload: bool
+    """A reload brings a changed value into effect; otherwise only a restart does."""
+    later: str
+    """Not empty: what this key waits for; until then only its default is accepted."""
+    alias: str
+    """Another spelling that is accepted."""
+
+
+def key(
+    kind: Kind, default: Any = REQUIRED, *, since_2_4: Any = None, reload: bool = True, later: str = "", alias: str = ""
+) -> Any:
+    """A dataclass field that carries its line of the table."""
+    entry = Key(kind, default, default if since_2_4 is None else since_2_4, reload, later, alias)
+    hidden = kind in (SETTINGS, SECRET)
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata={"key": entry}, repr=not hidden)
+    return dataclasses.field(
+        default=dataclasses.MISSING if default is REQUIRED else default, metadata={"key": entry}, repr=not hidden
+    )
+
+
+def keys(section: type) -> dict[str, Key]:
+    """The lines of the table for one section, in order."""
+    return {field.name: field.metadata["key"] for field in dataclasses.fields(section)}
+
+
+_CACHE = "the auth cache"
+_POLICY = "the policy server"
+_WORKERS = "worker processes"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """``[server]``"""
+
+    base_dir: Path = key(PATH, Path("/run/authlua"), reload=False)
+    user: str = key(TEXT, "", reload=False)
+    request_timeout: float = key(DURATION, 150.0, reload=False)
+    """Seconds."""
+    dialect: Dialect = key(_dialect(), Dialect.V2_3, reload=False)
+    """Which Dovecot the server speaks as."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """``[log]``"""
+
+    format: str = key(one_of("auto", "text", "json", "logfmt", "journal"), "auto", reload=False)
+    level: str = key(one_of("debug", "info", "warning", "error"), "info", reload=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LuaSettings:
+    """``[lua]``"""
+
+    version: str = key(one_of("5.1", "5.2", "5.3", "5.4", "5.5", "luajit"), "5.4")
+    path: tuple[str, ...] = key(PATHS, ())
+    cpath: tuple[str, ...] = key(PATHS, ())
+    worker_max: int = key(NUMBER, 30, later=_WORKERS)
+    memory_limit: int = key(SIZE, 64 << 20, later=_WORKERS)
+    """Bytes."""
+    timeout: float = key(DURATION, 60.0, later=_WORKERS)
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """``[auth]``: Dovecot's ``auth_*`` settings."""
+
+    mechanisms: tuple[str, ...] = key(MECHANISMS, ("PLAIN", "LOGIN"))
+    realms: tuple[str, ...] = key(WORDS, ())
+    default_realm: str = key(TEXT, "", alias="default_domain")
+    username_chars: str = key(TEXT, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@")
+    username_translation: str = key(TRANSLATION, "")
+    username_format: str = key(TEMPLATE, "%Lu", since_2_4="%{user | lower}")
+    master_user_separator: str = key(TEXT, "")
+    anonymous_username: str = key(TEXT, "anonymous")
+    failure_delay: float = key(DURATION, 2.0)
+    internal_failure_delay: float = key(DURATION, 2.0)
+    allow_weak_schemes: bool = key(SWITCH, True, since_2_4=False)
+    ssl_require_client_cert: bool = key(SWITCH, False)
+    ssl_username_from_cert: bool = key(SWITCH, False)
+    proxy_self: tuple[str, ...] = key(WORDS, ())
+    verbose: bool = key(SWITCH, False)
+    verbose_passwords: str = key(VERBOSE_PASSWORDS, "no")
+    debug: bool = key(SWITCH, False)
+    cache_size: int = key(SIZE, 0, later=_CACHE)
+    cache_ttl: float = key(DURATION, 3600.0, later=_CACHE)
+    cache_negative_ttl: float = key(DURATION, 3600.0, later=_CACHE)
+    cache_verify_password_with_worker: bool = key(SWITCH, False, later=_CACHE)
+    policy_server_url: str = key(TEXT, "", later=_POLICY)
+    policy_server_api_header: str = key(SECRET, "", later=_POLICY)
+    policy_server_timeout: float = key(DURATION, 2.0, later=_POLICY)
+    policy_hash_mech: str = key(TEXT, "sha256", later=_POLICY)
+    policy_hash_nonce: str = key(SECRET, "", later=_POLICY)
+    policy_hash_truncate: int = key(NUMBER, 12, later=_POLICY)
+    policy_reject_on_fail: bool = key(SWITCH, False, later=_POLICY)
+    policy_check_before_auth: bool = key(SWITCH, True, later=_POLICY)
+    policy_check_after_auth: bool = key(SWITCH, True, later=_POLICY)
+    policy_report_after_auth: bool = key(SWITCH, True, later=_POLICY)
+    policy_log_only: bool = key(SWITCH, False, later=_POLICY)
+
+
+_RULES = one_of("return", "return-ok", "return-fail", "continue", "continue-ok", "continue-fail")._replace(name="rule")
+
+
+@dataclass(frozen=True, slots=True)
+class PassdbSettings:
+    """One ``[[passdb]]``."""
+
+    script: Path = key(PATH)
+    name: str = key(TEXT, "lua")
+    driver: str = key(one_of("lua"), "lua")
+    dialect: Dialect | str = key(_dialect("auto"), "auto")
+    """Which Dovecot's Lua the script expects; ``auto`` reads it off the script."""
+    use_worker: bool = key(SWITCH, True, alias="blocking")
+    cache_key: str = key(TEMPLATE, "%u", since_2_4="")
+    scheme: str = key(TEXT, "PLAIN")
+    settings: Mapping[str, str] = key(SETTINGS, {})
+    result_success: str = key(_RULES, "return-ok")
+    result_failure: str = key(_RULES, "continue")
+    result_internalfail: str = key(_RULES, "continue")
+    skip: str = key(one_of("never", "authenticated", "unauthenticated"), "never")
+    master: bool = key(SWITCH, False)
+    deny: bool = key(SWITCH, False)
+    mechanisms: tuple[str, ...] = key(FILTER, ())
+    username_filter: tuple[str, ...] = key(WORDS, ())
+    default_fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
+    override_fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
+    auth_verbose: bool | None = key(VERBOSE, None)
+    """`None`: as ``auth.verbose`` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserdbSettings:
+    """One ``[[userdb]]``."""
+
+    script: Path = key(PATH)
+    name: str = key(TEXT, "lua")
+    driver: str = key(one_of("lua"), "lua")
+    dialect: Dialect | str = key(_dialect("auto"), "auto")
+    use_worker: bool = key(SWITCH, True, alias="blocking")
+    cache_key: str = key(TEMPLATE, "%u", since_2_4="")
+    settings: Mapping[str, str] = key(SETTINGS, {})
+    result_success: str = key(_RULES, "return-ok")
+    result_failure: str = key(_RULES, "continue")
+    result_internalfail: str = key(_RULES, "continue")
+    skip: str = key(one_of("never", "found", "notfound"), "never")
+    default_fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
+    override_fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
+    auth_verbose: bool | None = key(VERBOSE, None)
+
+
+MODES = {
+    "client": 0o600,
+    "login": 0o666,
+    "login-master": 0o600,
+    "master": 0o600,
+    "userdb": 0o666,
+    "token-login": 0o666,
+    "control": 0o600,
+}
+"""The modes Dovecot gives its own sockets (``core:2.3.21.1:src/auth/auth-settings.c``), by listener kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """One ``[[listener]]``: a unix socket (*path*) or a TCP port (*address*), never both."""
+
+    kind: str = key(one_of(*MODES, "metrics"), reload=False)
+    name: str = key(TEXT, "", reload=False)
+    """The socket's name for systemd; empty: its kind."""
+    path: Path | None = key(Kind("path", _read_path, str), None, reload=False)
+    address: str | None = key(ADDRESS, None, reload=False)
+    mode: int | None = key(MODE, None, reload=False)
+    """`None` only with *address*; a path has its kind's mode of `MODES` when none is given."""
+    user: str = key(TEXT, "", reload=False)
+    group: str = key(TEXT, "", reload=False)
+    handshake: str = key(one_of("early", "late"), "early", reload=False)
+    tempfail: str = key(one_of("reply", "close"), "reply", reload=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration, as it is in effect."""
+
+    path: Path | None
+    """The file it came from; `None` for the embedded default."""
+    server: ServerSettings
+    log: LogSettings
+    lua: LuaSettings
+    auth: AuthSettings
+    passdbs: tuple[PassdbSettings, ...]
+    userdbs: tuple[UserdbSettings, ...]
+    listeners: tuple[ListenerSettings, ...]
+
+
+SECTIONS: Mapping[str, type] = {
+    "server": ServerSettings,
+    "log": LogSettings,
+    "lua": LuaSettings,
+    "auth": AuthSettings,
+    "passdb": PassdbSettings,
+    "userdb": UserdbSettings,
+    "listener": ListenerSettings,
+}
+"""Every section of the file; the last three are arrays of tables."""
+
+_ARRAYS = ("passdb", "userdb", "listener")
+
+DEFAULT_LISTENERS: Sequence[Mapping[str, str]] = (
+    {"kind": "login", "path": "login"},
+    {"kind": "client", "path": "auth-client"},
+    {"kind": "login", "name": "auth-login", "path": "auth-login", "mode": "0600"},
+    {"kind": "userdb", "path": "auth-userdb"},
+    {"kind": "master", "path": "auth-master"},
+    {"kind": "control", "path": "control"},
+)
+"""What is served when the file names no listener: Dovecot's own sockets (all but token-login), and ours for control."""
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def load(path: Path | str) -> Settings:
+    """The settings of the TOML file at *path*; `ConfigError` lists all that is wrong with it."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not a TOML file: {error}"]) from error
+    return _settings(data, path, path.absolute().parent)
+
+
+def embedded(script: Path | str, base_dir: Path | str) -> Settings:
+    """The settings in effect without a file: *script* is passdb and userdb, the default sockets are in *base_dir*."""
+    data = {
+        "server": {"base_dir": str(base_dir)},
+        "passdb": [{"script": str(script)}],
+        "userdb": [{"script": str(script)}],
+    }
+    return _settings(data, None, Path.cwd())
+
+
+T = TypeVar("T")
+
+
+class _Reader:
+    """Turns tables into sections and collects what is wrong on the way."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.problems: list[str] = []
+
+    def section(self, section: type[T], where: str, table: object) -> T:
+        """*table* as *section*; a key with a problem keeps its default, so that reading goes on."""
+        if not isinstance(table, dict):
+            self.problems.append(f"{where}: expected a table of keys, got {table!r}")
+            table = {}
+        entries = keys(section)
+        spellings = {spelling: name for name, entry in entries.items() for spelling in (name, entry.alias) if spelling}
+        new_defaults = self.context.dialect is not Dialect.V2_3
+        values = {name: entry.since_2_4 if new_defaults else entry.default for name, entry in entries.items()}
+        seen: dict[str, str] = {}
+        for spelling, value in table.items():
+            name = spellings.get(spelling)
+            if name is None:
+                self.problems.append(f"{where}.{spelling}: unknown key{_did_you_mean(spelling, spellings)}")
+            elif name in seen:
+                self.problems.append(f"{where}.{spelling}: another name of {seen[name]}, give one of the two")
+            else:
+                seen[name] = spelling
+                self._read(f"{where}.{spelling}", entries[name], value, values, name)
+        for name, value in values.items():
+            if value is REQUIRED:
+                if name not in seen:
+                    self.problems.append(f"{where}.{name}: missing, and it has no default")
+                values[name] = None
+        return section(**values)
+
+    def _read(self, where: str, entry: Key, value: object, values: dict[str, Any], name: str) -> None:
+        try:
+            read = entry.kind.read(value, self.context)
+        except ValueError as error:
+            got = "" if entry.kind in (SECRET, SETTINGS) else f", got {_as_toml(value)}"
+            self.problems.append(f"{where}: {error}{got}")
+            return
+        if entry.later and read != values[name]:
+            accepted = _as_toml(entry.kind.show(values[name]))
+            self.problems.append(f"{where}: {entry.later} is not available yet, only {accepted} is accepted")
+        else:
+            values[name] = read
+
+
+def _settings(data: Mapping[str, Any], path: Path | None, directory: Path) -> Settings:
+    from authlua.sasl import MECHS
+
+    server = data.get("server", {})
+    try:
+        dialect = Dialect(server["dialect"])
+    except (KeyError, TypeError, ValueError):  # TypeError: not a table; both are told below
+        dialect = Dialect.V2_3
+    reader = _Reader(Context(directory, dialect, tuple(MECHS)))
+    for name in data:
+        if name not in SECTIONS:
+            reader.problems.append(f"{name}: unknown section{_did_you_mean(name, SECTIONS)}")
+
+    def tables(name: str, section: type[T], default: Sequence[Mapping[str, str]] = ()) -> tuple[T, ...]:
+        found = data.get(name, default)
+        if not isinstance(found, list | tuple):
+            reader.problems.append(f"{name}: expected [[{name}]] in double brackets, one for each {name}")
+            return ()
+        return tuple(reader.section(section, _numbered(name, i, len(found)), t) for i, t in enumerate(found))
+
+    settings = Settings(
+        path,
+        reader.section(ServerSettings, "server", server),
+        reader.section(LogSettings, "log", data.get("log", {})),
+        reader.section(LuaSettings, "lua", data.get("lua", {})),
+        reader.section(AuthSettings, "auth", data.get("auth", {})),
+        tables("passdb", PassdbSettings),
+        tables("userdb", UserdbSettings),
+        (),
+    )
+    reader.context = reader.context._replace(directory=settings.server.base_dir)
+    listeners = tuple(
+        dataclasses.replace(listener, mode=MODES.get(listener.kind))
+        if listener.path and listener.mode is None
+        else listener
+        for listener in tables("listener", ListenerSettings, DEFAULT_LISTENERS)
+    )
+    settings = dataclasses.replace(settings, listeners=listeners)
+    problems = reader.problems + _cross_check(settings, reader.problems)
+    if problems:
+        raise ConfigError([f"{path or 'embedded default'}: {problem}" for problem in problems])
+    return settings
+
+
+def _numbered(name: str, index: int, count: int) -> str:
+    return name if count == 1 else f"{name}[{index + 1}]"
+
+
+def _did_you_mean(word: str, known: Collection[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, known, 1)
+    return f", did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+# --- what one key alone cannot tell ------------------------------------------------------------------------------
+
+
+def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
+    """Problems between keys that were not *told* already.
+
+    The rules for chains are those of ``core:2.3.21.1:src/auth/auth.c:auth_preinit``.
+    """
+    return [
+        *_check_scripts(settings),
+        *_check_chain(settings.passdbs),
+        *_check_listeners(settings, told),
+        *_check_names(settings),
+    ]
+
+
+def _check_scripts(settings: Settings) -> list[str]:
+    problems = []
+    sections: list[tuple[str, Sequence[PassdbSettings | UserdbSettings]]]
+    sections = [("passdb", settings.passdbs), ("userdb", settings.userdbs)]
+    for section, databases in sections:
+        for index, database in enumerate(databases):
+            if database.script is not None and not database.script.is_file():
+                where = _numbered(section, index, len(databases))
+                problems.append(f"{where}.script: no such file: {database.script}")
+    return problems
+
+
+def _check_chain(passdbs: Sequence[PassdbSettings]) -> list[str]:
+    problems = []
+    for index, passdb in enumerate(passdbs):
+        where = _numbered("passdb", index, len(passdbs))
+        if passdb.master and passdb.deny:
+            problems.append(f"{where}: master and deny exclude each other")
+    normal = [passdb for passdb in passdbs if not passdb.master]
+    masters = [passdb for passdb in passdbs if passdb.master]
+    if normal and normal[-1].result_success == "continue":
+        problems.append('passdb.result_success: the last passdb cannot be "continue": nothing would decide the login')
+    if not normal and any(passdb.result_success == "continue" for passdb in masters):
+        problems.append('passdb.result_success: a master passdb with "continue" needs a passdb that is not master')
+    return problems
+
+
+def _check_listeners(settings: Settings, told: Sequence[str]) -> list[str]:
+    problems = []
+    taken: dict[object, str] = {}
+    for index, listener in enumerate(settings.listeners):
+        where = _numbered("listener", index, len(settings.listeners))
+        place = listener.path or listener.address
+        if any(problem.startswith(f"{where}.") for problem in told):
+            continue
+        if (listener.path is None) == (listener.address is None):
+            problems.append(f"{where}: needs a path or an address, one of the two")
+        elif place in taken:
+            problems.append(f"{where}: {place} is already {taken[place]}")
+        taken[place] = where
+        if listener.kind == "metrics":
+            problems.append(f"{where}.kind: the metrics listener is not available yet")
+        if listener.kind == "control" and listener.address is not None:
+            problems.append(f"{where}.address: control is for a unix socket only, give a path")
+        if listener.path is None and (listener.mode is not None or listener.user or listener.group):
+            problems.append(f"{where}: mode, user and group belong to a path, not to an address")
+        if listener.kind in ("client", "login") and not any(not passdb.master for passdb in settings.passdbs):
+            problems.append(f"{where}: kind {listener.kind} needs a [[passdb]] that is not master")
+        if listener.kind in ("master", "login-master", "userdb") and not settings.userdbs:
+            problems.append(f"{where}: kind {listener.kind} needs a [[userdb]]")
+    return problems
+
+
+def _check_names(settings: Settings) -> list[str]:
+    """Users and groups that this machine does not know."""
+    import grp
+    import pwd
+
+    wanted: list[tuple[str, str, Callable[[str], object]]] = [("server.user", settings.server.user, pwd.getpwnam)]
+    for index, listener in enumerate(settings.listeners):
+        where = _numbered("listener", index, len(settings.listeners))
+        wanted += [
+            (f"{where}.user", listener.user, pwd.getpwnam),
+            (f"{where}.group", listener.group, grp.getgrnam),
+        ]
+    problems = []
+    for where, name, lookup in wanted:
+        if name:
+            try:
+                lookup(name)
+            except KeyError:
+                problems.append(f"{where}: this machine knows no {where.rpartition('.')[2]} {name!r}")
+    return problems
+
+
+# --- what is in effect -------------------------------------------------------------------------------------------
+
+
+def toml_text(settings: Settings) -> str:
+    """*settings* as a TOML file with every key, values that may be secret hidden."""
+    lines: list[str] = []
+    for name, section in SECTIONS.items():
+        array = name in _ARRAYS
+        for table in getattr(settings, name + "s") if array else [getattr(settings, name)]:
+            lines.append(f"[[{name}]]" if array else f"[{name}]")
+            for key_name, entry in keys(section).items():
+                value = getattr(table, key_name)
+                if value is not None or entry.kind is VERBOSE:
+                    lines.append(f"{key_name} = {_as_toml(entry.kind.show(value))}")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _as_toml(value: object) -> str:
+    """*value* as TOML spells it; JSON's strings, numbers and booleans happen to be TOML's."""
+    import json
+
+    if isinstance(value, dict):
+        items = (f"{json.dumps(name)} = {_as_toml(item)}" for name, item in value.items())
+        return "{ " + ", ".join(items) + " }" if value else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_as_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,344 @@
+"""The configuration: what is accepted, what is told about the rest, and that the manual says the same."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authlua.config import (
+    DURATION,
+    REQUIRED,
+    SECTIONS,
+    SIZE,
+    Context,
+    Settings,
+    _as_toml,
+    embedded,
+    keys,
+    load,
+    toml_text,
+)
+from authlua.dialect import Dialect
+from authlua.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "conf" / "authlua.toml"
+MANUAL = ROOT / "docs" / "reference" / "authlua.toml.5.md"
+
+BASE = """
+[[passdb]]
+script = "auth.lua"
+[[userdb]]
+script = "auth.lua"
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a file beside an empty script and loads it."""
+    (tmp_path / "auth.lua").touch()
+
+    def read(text: str) -> Settings:
+        path = tmp_path / "authlua.toml"
+        path.write_text(text)
+        return load(path)
+
+    return read
+
+
+@pytest.fixture
+def problems(config):
+    """What is wrong with a text, without the file's name."""
+
+    def read(text: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            config(text)
+        assert all(problem.split(": ", 1)[0].endswith("authlua.toml") for problem in caught.value.problems)
+        return [problem.split(": ", 1)[1] for problem in caught.value.problems]
+
+    return read
+
+
+def test_a_script_alone_is_served_with_all_defaults(tmp_path):
+    """Without a file, the script is passdb and userdb, and Dovecot's own sockets are in the base directory."""
+    script = tmp_path / "auth.lua"
+    script.touch()
+    settings = embedded(script, tmp_path / "run")
+    assert settings.path is None
+    assert ([script], [script]) == ([p.script for p in settings.passdbs], [u.script for u in settings.userdbs])
+    assert {
+        str(listener.path.relative_to(tmp_path / "run")): (listener.kind, listener.mode)
+        for listener in settings.listeners
+        if listener.path is not None
+    } == {
+        "login": ("login", 0o666),
+        "auth-client": ("client", 0o600),
+        "auth-login": ("login", 0o600),
+        "auth-userdb": ("userdb", 0o666),
+        "auth-master": ("master", 0o600),
+        "control": ("control", 0o600),
+    }
+
+
+def test_paths_start_at_the_file_and_listeners_at_base_dir(config, tmp_path):
+    """A configuration works the same from wherever the command is started."""
+    settings = config(BASE + '[server]\nbase_dir = "run"\n[lua]\npath = ["lib/?.lua"]\n')
+    assert tmp_path / "auth.lua" == settings.passdbs[0].script
+    assert tmp_path / "run" / "login" == settings.listeners[0].path
+    assert (str(tmp_path / "lib/?.lua"),) == settings.lua.path
+
+
+def test_all_problems_are_told_at_once(problems):
+    """An admin corrects a file in one go: each line names the key, what is accepted and what came."""
+    assert [
+        re.sub(r"/\S*/(?=nosuch)", ".../", problem)
+        for problem in problems(
+            """
+            [sever]
+            [log]
+            level = "loud"
+            [auth]
+            failure_delay = "soon"
+            mechanisms = ["plan"]
+            verbos = true
+            [[passdb]]
+            script = "auth.lua"
+            skip = "always"
+            [[userdb]]
+            [[userdb]]
+            script = "nosuch.lua"
+            use_worker = 1
+            """
+        )
+    ] == [
+        "sever: unknown section, did you mean server?",
+        'log.level: expected one of debug, info, warning, error, got "loud"',
+        'auth.failure_delay: expected a time such as "500ms", "2s", "5m" or "1h", or a number of seconds, got "soon"',
+        'auth.mechanisms: expected a list of mechanisms out of plain, login, got ["plan"]',
+        "auth.verbos: unknown key, did you mean verbose?",
+        'passdb.skip: expected one of never, authenticated, unauthenticated, got "always"',
+        "userdb[1].script: missing, and it has no default",
+        "userdb[2].use_worker: expected true or false, got 1",
+        "userdb[2].script: no such file: .../nosuch.lua",
+    ]
+
+
+CLIENT = "[[listener]]\nkind = 'client'\n"
+TCP = "address = '[::1]:9'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[auth]\ncache_size = '1M'", "auth.cache_size: the auth cache is not available yet, only 0 is accepted"),
+        (
+            "[auth]\npolicy_server_url = 'x'",
+            'auth.policy_server_url: the policy server is not available yet, only "" is accepted',
+        ),
+        ("[lua]\nworker_max = 2", "lua.worker_max: worker processes is not available yet, only 30 is accepted"),
+        (f"[[listener]]\nkind = 'metrics'\n{TCP}", "listener.kind: the metrics listener is not available yet"),
+        (CLIENT, "listener: needs a path or an address, one of the two"),
+        (f"{CLIENT}path = 'a'\n{TCP}", "listener: needs a path or an address, one of the two"),
+        (f"{CLIENT}{TCP}mode = '0600'", "listener: mode, user and group belong to a path, not to an address"),
+        (
+            f"{CLIENT}path = 'a'\nmode = 660",
+            'listener.mode: expected an octal file mode as text, such as "0660", got 660',
+        ),
+        (
+            f"[[listener]]\nkind = 'control'\n{TCP}",
+            "listener.address: control is for a unix socket only, give a path",
+        ),
+        (
+            f"{CLIENT}address = '12345'",
+            'listener.address: expected an address and a port such as "127.0.0.1:12345" or "[::1]:12345", got "12345"',
+        ),
+        (f"{CLIENT}path = 'a'\ngroup = 'nosuch'", "listener.group: this machine knows no group 'nosuch'"),
+        ("[server]\nuser = 'nosuch'", "server.user: this machine knows no user 'nosuch'"),
+        ("listener = 1", "listener: expected [[listener]] in double brackets, one for each listener"),
+        ("log = 1", "log: expected a table of keys, got 1"),
+        ("[server]\ndialect = '2.2'", 'server.dialect: expected one of 2.3, 2.4.0, 2.4, got "2.2"'),
+        ("[auth]\nmechanisms = []", "auth.mechanisms: expected at least one mechanism out of plain, login, got []"),
+        (
+            "[auth]\nverbose_passwords = 'md5'",
+            "auth.verbose_passwords: expected no, plain or sha1, "
+            'the last two also with a length such as sha1:6, got "md5"',
+        ),
+    ],
+)
+def test_each_mistake_has_its_line(problems, text, problem):
+    """What is not available yet is refused, never ignored; what does not fit together is told."""
+    assert [problem] == problems(text + BASE if text.startswith(("listener", "log =")) else BASE + text)
+
+
+def test_the_chain_must_be_able_to_decide(problems):
+    """Dovecot's own start-up checks: the last passdb decides, a master that goes on needs somewhere to go."""
+    last = BASE + "[[passdb]]\nscript = 'auth.lua'\nresult_success = 'continue'\n"
+    assert problems(last) == [
+        'passdb.result_success: the last passdb cannot be "continue": nothing would decide the login'
+    ]
+    alone = (
+        "[[passdb]]\nscript = 'auth.lua'\nmaster = true\nresult_success = 'continue'\n[[userdb]]\nscript = 'auth.lua'\n"
+    )
+    assert 'passdb.result_success: a master passdb with "continue" needs a passdb that is not master' in problems(alone)
+    both = BASE + "[[passdb]]\nscript = 'auth.lua'\nmaster = true\ndeny = true\n"
+    assert problems(both) == ["passdb[2]: master and deny exclude each other"]
+
+
+def test_listeners_need_their_databases(problems):
+    """A socket that could answer nothing is not opened."""
+    assert problems(
+        "\n".join(f"[[listener]]\nkind = '{kind}'\npath = '{kind}'" for kind in ("client", "userdb", "master"))
+    ) == [
+        "listener[1]: kind client needs a [[passdb]] that is not master",
+        "listener[2]: kind userdb needs a [[userdb]]",
+        "listener[3]: kind master needs a [[userdb]]",
+    ]
+
+
+def test_two_listeners_cannot_have_one_path(problems):
+    """The path counts, however it is written."""
+    text = f"[server]\nbase_dir = '/x'\n{CLIENT}path = 'a'\n{CLIENT}path = '/x/a'"
+    assert problems(BASE + text) == ["listener[2]: /x/a is already listener[1]"]
+
+
+def test_an_alias_is_the_same_key(config, problems):
+    """``blocking`` is Dovecot 2.3's word for ``use_worker``; both at once are one too many."""
+    passdb = "[[passdb]]\nscript = 'auth.lua'\nblocking = false\n"
+    userdb = "[[userdb]]\nscript = 'auth.lua'\n"
+    assert config(passdb + userdb).passdbs[0].use_worker is False
+    assert problems(passdb + "use_worker = true\n" + userdb) == [
+        "passdb.use_worker: another name of blocking, give one of the two"
+    ]
+
+
+def test_defaults_follow_the_dialect(config):
+    """Where 2.4 has another default, a server that speaks 2.4 has it too."""
+    old, new = config(BASE), config(BASE + "[server]\ndialect = '2.4'")
+    assert (old.auth.username_format, old.auth.allow_weak_schemes, old.passdbs[0].cache_key) == ("%Lu", True, "%u")
+    assert (
+        new.auth.username_format,
+        new.auth.allow_weak_schemes,
+        new.passdbs[0].cache_key,
+    ) == ("%{user | lower}", False, "")
+
+
+def test_templates_are_read_in_the_dialect_of_the_server(config, problems):
+    """A template that only the other Dovecot understands is a mistake here."""
+    assert (
+        config(BASE + "[server]\ndialect = '2.4'\n[auth]\nusername_format = '%{user | upper}'").auth.username_format
+        == "%{user | upper}"
+    )
+    [problem] = problems(BASE + "[server]\ndialect = '2.4'\n[auth]\nusername_format = '%{user'")
+    assert problem.startswith("auth.username_format: expected a template of Dovecot 2.4 (")
+
+
+def test_fields_keep_their_order(config):
+    """Numbers may be written as numbers."""
+    settings = config(BASE + "default_fields = { uid = 5000, 'home:protected' = '/srv/%u' }")
+    assert settings.userdbs[0].default_fields == (("uid", "5000"), ("home:protected", "/srv/%u"))
+
+
+def test_a_file_that_is_not_there_or_not_toml_is_a_config_error(tmp_path):
+    """The line says which file, and where TOML went wrong."""
+    with pytest.raises(ConfigError, match=r"nosuch\.toml: No such file or directory"):
+        load(tmp_path / "nosuch.toml")
+    (tmp_path / "bad.toml").write_text("[auth\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file: .*line 1"):
+        load(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file"):
+        load(tmp_path / "bad.toml")
+
+
+def test_what_is_printed_loads_as_the_same_settings(config):
+    """``authlua config`` prints a configuration that means what is in effect."""
+    settings = config(
+        BASE + "override_fields = { quota = '1G' }\n[auth]\nfailure_delay = '1.5s'\n[server]\ndialect = '2.4'"
+    )
+    assert config(toml_text(settings)) == settings
+
+
+def test_secrets_are_neither_printed_nor_shown(config):
+    """A script's settings may be a connection string with its password."""
+    settings = config(BASE + "settings = { dsn = 'mysql://u:swordfish@db' }\n")
+    assert settings.userdbs[0].settings == {"dsn": "mysql://u:swordfish@db"}
+    assert "swordfish" not in toml_text(settings) + repr(settings)
+    assert '"dsn" = "<hidden>"' in toml_text(settings)
+
+
+def test_secrets_stay_out_of_error_messages(problems):
+    """A mistake in a secret is told without it."""
+    told = problems(BASE + "settings = { pin = 4711 }\n[auth]\npolicy_hash_nonce = 4712")
+    assert len(told) == 2
+    assert not any("471" in problem for problem in told)
+
+
+def test_the_sample_shows_every_key_with_its_default():
+    """What is written in the sample is what is in effect without it."""
+    sample = tomllib.loads(SAMPLE.read_text())
+    settings = load(SAMPLE)
+    default = embedded(SAMPLE.parent / "example.lua", "/run/authlua")
+    assert dataclasses.replace(settings, path=None) == default
+    for name, section in SECTIONS.items():
+        first = sample[name][0] if isinstance(sample[name], list) else sample[name]
+        shown = set(first) | ({"address"} if "\n# address =" in SAMPLE.read_text() else set())
+        assert set(keys(section)) <= shown, name
+
+
+def test_the_sample_says_why_for_every_key():
+    """One line, one reason."""
+    lines = [line for line in SAMPLE.read_text().splitlines() if re.match(r"(# )?\w+ =", line)]
+    first: dict[str, str] = {}
+    for line in lines:
+        first.setdefault(line.removeprefix("# ").split()[0], line)
+    assert [name for name, line in first.items() if not re.search(r"[\]}\"\w] +# \S", line)] == []
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_manual_has_a_row_for_every_key(section):
+    """Type, default and reload behaviour in the manual are those of the code."""
+    text = re.search(rf"### \[+{section}\]+\n(.*?)(?=\n###|\n## )", MANUAL.read_text(), re.DOTALL)
+    assert text is not None
+    rows = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in text[1].splitlines() if line.startswith("| `")]
+    manual = {row[0].strip("`"): row[1:4] for row in rows if len(row) == 5}
+    expected = {}
+    for name, key in keys(SECTIONS[section]).items():
+        default = {"mode": "by kind", "path": "none", "address": "none"}.get(name) if section == "listener" else None
+        if key.default is REQUIRED:
+            default = "required"
+        expected[name] = [
+            key.kind.name,
+            default or f"`{_as_toml(key.kind.show(key.default))}`",
+            "yes" if key.reload else "no",
+        ]
+    assert expected == manual
+
+
+@given(st.integers(0, 10**9))
+def test_times_and_sizes_survive_being_printed(number):
+    """Whatever unit is chosen to print them, they read back the same."""
+    context = Context(Path(), Dialect.V2_3, ())
+    assert number == SIZE.read(SIZE.show(number), context)
+    assert number / 1000 == pytest.approx(DURATION.read(DURATION.show(number / 1000), context))
+
+
+TOML = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(TOML, st.sampled_from([key.kind for section in SECTIONS.values() for key in keys(section).values()]))
+def test_whatever_a_key_is_given_is_accepted_or_explained(value, kind):
+    """No value makes reading raise anything but the explanation."""
+    explained = ""
+    try:
+        kind.read(value, Context(Path("/"), Dialect.V2_3, ("PLAIN", "LOGIN")))
+    except ValueError as error:
+        explained = str(error)
+    assert explained == "" or explained.startswith("expected ")
