@@ -1,0 +1,26 @@
+"""PLAIN, RFC 4616."""
+
+from authlua.results import PassdbResult
+from authlua.sasl.wishes import Challenge, Malformed, Mech, MechInfo, SetUser, VerifyPlain, text
+from authlua.secret import Secret
+
+
+def plain(initial: Secret | None) -> Mech:
+    """``authzid NUL authcid NUL password``, with exactly two NULs.
+
+    An authzid equal to the authcid means nothing; another one asks to become that user
+    (``core:2.3.21.1:src/auth/mech-plain.c:mech_plain_auth_continue``).
+    """
+    message = (yield Challenge(b"")) if initial is None else initial
+    parts = b"" if message is None else message.reveal()
+    try:
+        authzid, authcid, password = parts.split(b"\0")
+    except ValueError:
+        return Malformed("invalid input")
+    if not (yield SetUser(text(authcid), "" if authzid == authcid else text(authzid))):
+        return PassdbResult.USER_UNKNOWN
+    verdict: PassdbResult = yield VerifyPlain(Secret(password))
+    return verdict
+
+
+PLAIN = MechInfo("PLAIN", plain, ("plaintext",), allow_nul=True)
