@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.reference.raw import Greeting, read_greeting
+from tests.reference.raw import Greeting
 
 CLIENTS = frozenset({"login", "client", "auth-login"})
 MASTERS = frozenset({"master", "userdb"})
@@ -54,13 +54,13 @@ SUBJECTS = frozenset({"dovecot", "authlua"})
 
 
 class Conversation(Protocol):
-    """One connection to the server under test; `tests.reference.raw.RawConnection` is one."""
+    """One connection to the server under test."""
 
     peer_pid: int
 
     def send(self, data: bytes) -> None: ...
 
-    def receive(self) -> bytes | None:
+    async def receive(self) -> bytes | None:
         """The next line without its LF, None once the server has hung up; AssertionError when none is coming."""
 
     def waiting(self) -> bytes:
@@ -312,7 +312,7 @@ class _Play:
         self.words: dict[str, bytes] = {}
         self.transcript: list[str] = []
 
-    def play(self) -> None:
+    async def play(self) -> None:
         steps = self.dialogue.steps_for(self.target.dialect, self.target.subject)
         place = ""
         try:
@@ -323,19 +323,19 @@ class _Play:
                     case "C":
                         self.say(name, [spell_out(step.text, self.words) for step in some])
                     case "S~":
-                        self.hear_all(name, [spell_out(step.text, self.words) for step in some])
+                        await self.hear_all(name, [spell_out(step.text, self.words) for step in some])
                     case "open":
                         for step in some:
-                            self.open(step)
+                            await self.open(step)
                     case "close":
                         self.hang_up(name)
                     case "S":
                         for step in some:
                             place = f"line {step.number}"
-                            self.hear(name, step.text)
+                            await self.hear(name, step.text)
             place = "the silence at its end"
             for name in list(self.lines):
-                self.prove_silence(name)
+                await self.prove_silence(name)
         except AssertionError as error:
             error.add_note("\n".join([f"{self.dialogue.path.name}, {place}; so far:", *self.transcript]))
             raise
@@ -343,9 +343,9 @@ class _Play:
             for name in list(self.lines):
                 self.hang_up(name)
 
-    def open(self, step: Step) -> None:
+    async def open(self, step: Step) -> None:
         if step.name in self.lines:
-            self.prove_silence(step.name)
+            await self.prove_silence(step.name)
             self.hang_up(step.name)
         match = _OPEN.fullmatch(step.text)
         assert match
@@ -360,7 +360,7 @@ class _Play:
             return
         minor = options.get("minor", "2" if kind in CLIENTS else "1").encode()
         self.say(step.name, [b"VERSION\t1\t" + minor, *([b"CPID\t%d" % pid] if kind in CLIENTS else [])])
-        self.greet(step.name)
+        await self.greet(step.name)
 
     def line(self, name: str) -> _Line:
         assert name in self.lines, f"there is no open connection {name}".rstrip()
@@ -369,9 +369,11 @@ class _Play:
     def hang_up(self, name: str) -> None:
         self.lines.pop(name).conversation.close()
 
-    def greet(self, name: str) -> None:
+    async def greet(self, name: str) -> None:
         line = self.line(name)
-        greeting: Greeting = read_greeting(line.conversation)
+        greeting = Greeting()
+        while not greeting.add(await line.conversation.receive()):
+            pass
         line.greeted = True
         self.transcript.append(f"S {name}: <greeting>")
         for word in ("spid", "cuid", "cookie"):
@@ -382,21 +384,21 @@ class _Play:
         self.transcript += [f"C {name}: {_shown(one)}" for one in lines]
         line.conversation.send(b"".join(one + b"\n" for one in lines))
 
-    def hear(self, name: str, text: str) -> None:
+    async def hear(self, name: str, text: str) -> None:
         line = self.line(name)
         match text:
             case "<greeting>":
-                self.greet(name)
+                await self.greet(name)
             case "<nothing>":
                 assert line.conversation.waiting() == b"", "nothing is due on this connection"
             case "<closed>":
-                self.hear_line(line, None)
+                await self.hear_line(line, None)
                 self.hang_up(name)
             case _:
-                self.hear_line(line, spell_out(text, self.words))
+                await self.hear_line(line, spell_out(text, self.words))
 
-    def hear_line(self, line: _Line, expected: bytes | None) -> None:
-        got = self.receive(line, expected)
+    async def hear_line(self, line: _Line, expected: bytes | None) -> None:
+        got = await self.receive(line, expected)
         if got is None or expected is None:
             assert got is expected, f"expected {_shown(expected)}, got {_shown(got)}"
             return
@@ -406,29 +408,29 @@ class _Play:
         if got == b"DONE" or (line.kind in MASTERS and got.startswith(b"SPID\t")):
             line.greeted = True
 
-    def hear_all(self, name: str, due: list[bytes]) -> None:
+    async def hear_all(self, name: str, due: list[bytes]) -> None:
         while due:
-            got = self.receive(self.line(name), due[0])
+            got = await self.receive(self.line(name), due[0])
             fitting = [one for one in due if got is not None and matches(one, got) is not None]
             assert fitting, f"expected one of {', '.join(map(_shown, due))}, got {_shown(got)}"
             due.remove(fitting[0])
 
-    def receive(self, line: _Line, expected: bytes | None) -> bytes | None:
+    async def receive(self, line: _Line, expected: bytes | None) -> bytes | None:
         try:
-            got = line.conversation.receive()
+            got = await line.conversation.receive()
         except AssertionError as error:
             raise AssertionError(f"expected {_shown(expected)}, but {error}") from None
         self.transcript.append(f"S {line.name}: {_shown(got)}")
         return got
 
-    def prove_silence(self, name: str) -> None:
+    async def prove_silence(self, name: str) -> None:
         line = self.line(name)
         if not line.greeted:
             assert line.conversation.waiting() == b"", f"more was said: {_shown(line.conversation.waiting())}"
             return
         for request, answer in _BARRIERS["client" if line.kind in CLIENTS else "master"]:
             self.say(name, [request])
-            self.hear_line(line, answer)
+            await self.hear_line(line, answer)
         assert line.conversation.waiting() == b"", f"more was said: {_shown(line.conversation.waiting())}"
 
     @staticmethod
@@ -436,14 +438,23 @@ class _Play:
         return f"{name}.{word}" if name else word
 
 
-def play(dialogue: Dialogue, target: Target) -> None:
-    """Play *dialogue* against *target*.
+async def play(dialogue: Dialogue, target: Target) -> None:
+    """Play *dialogue* against *target*; what it awaits is the target's conversations.
 
     Raises:
         NotPlayed: it has nothing to say to this target.
         AssertionError: the server said something else; its notes hold the place and what was said so far.
     """
-    _Play(dialogue, target).play()
+    await _Play(dialogue, target).play()
+
+
+def play_blocking(dialogue: Dialogue, target: Target) -> None:
+    """`play` where conversations block instead of waiting."""
+    try:
+        play(dialogue, target).send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a conversation that blocks must not wait for anything else")
 
 
 def _shown(line: bytes | None) -> str:

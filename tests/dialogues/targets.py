@@ -16,6 +16,20 @@ from tests.reference.raw import PATIENCE, RawConnection
 SCRIPT = Path(__file__).parents[1] / "reference" / "auth.lua"
 
 
+class BlockingConversation:
+    """A `dialogue.Conversation` on a socket. It blocks rather than waits, which is all a thread of its own needs."""
+
+    def __init__(self, path: Path, uid: int | None) -> None:
+        self._connection = RawConnection.connect(path, uid=uid)
+        self.peer_pid = self._connection.peer_pid
+        self.send = self._connection.send
+        self.waiting = self._connection.waiting
+        self.close = self._connection.close
+
+    async def receive(self) -> bytes | None:
+        return self._connection.receive()
+
+
 class DovecotTarget:
     """The reference."""
 
@@ -26,8 +40,8 @@ class DovecotTarget:
         kind = {"2.3": Dovecot23, "2.4": Dovecot24}[dialect]
         self.dovecot: Dovecot = kind(SCRIPT, auth_mechanisms=mechanisms)
 
-    def open(self, kind: str, *, uid: int | None = None) -> RawConnection:
-        return RawConnection.connect(self.dovecot.sockets[kind], uid=uid)
+    def open(self, kind: str, *, uid: int | None = None) -> BlockingConversation:
+        return BlockingConversation(self.dovecot.sockets[kind], uid)
 
     def log(self) -> str:
         return self.dovecot.log()
@@ -44,6 +58,7 @@ class AuthluaTarget:
     """``authlua serve`` with a configuration and sockets of its own, speaking *dialect*."""
 
     subject = "authlua"
+    command = (sys.executable, "-m", "authlua", "serve")
     _LISTENERS = (
         ("login", "login", "0666"),
         ("login", "auth-login", "0600"),
@@ -71,7 +86,7 @@ class AuthluaTarget:
         config.write_text(self._configuration())
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "authlua", "serve", "-c", str(config)],
+                [*self.command, "-c", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -112,8 +127,8 @@ class AuthluaTarget:
                 text += 'handshake = "late"\n'  # as Dovecot 2.4 shakes hands
         return text
 
-    def open(self, kind: str, *, uid: int | None = None) -> RawConnection:
-        return RawConnection.connect(self.directory / kind, uid=uid)
+    def open(self, kind: str, *, uid: int | None = None) -> BlockingConversation:
+        return BlockingConversation(self.directory / kind, uid)
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")

@@ -32,7 +32,7 @@ class Parrot:
         for line in data.split(b"\n"):
             self.due += next((said for start, said in self.answers.items() if line.startswith(start)), [])
 
-    def receive(self) -> bytes | None:
+    async def receive(self) -> bytes | None:
         if not self.due:
             raise SilenceError("the server said nothing more")
         return self.due.pop(0)
@@ -93,7 +93,7 @@ def written(tmp_path: Path):
 def test_another_answer_is_noticed(expected, said, written):
     """One field more, less, different or out of its place is another answer; so is the end."""
     with pytest.raises(AssertionError, match="expected"):
-        d.play(written("C: GO", f"S: {expected}"), ParrotTarget(GO=[said]))
+        d.play_blocking(written("C: GO", f"S: {expected}"), ParrotTarget(GO=[said]))
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_another_answer_is_noticed(expected, said, written):
 )
 def test_the_same_answer_is_the_same(expected, said, written):
     """Free order, wildcards, escapes and words."""
-    d.play(written("C: GO", f"S: {expected}"), ParrotTarget(GO=[said]))
+    d.play_blocking(written("C: GO", f"S: {expected}"), ParrotTarget(GO=[said]))
 
 
 def test_one_answer_too_many_breaks_the_silence(written):
     """The mistake this is all about: a FAIL, and an OK right behind it."""
     with pytest.raises(AssertionError, match="got OK") as caught:
-        d.play(written("C: GO", "S: FAIL\t1"), ParrotTarget(GO=[b"FAIL\t1", b"OK\t1\tuser=a"]))
+        d.play_blocking(written("C: GO", "S: FAIL\t1"), ParrotTarget(GO=[b"FAIL\t1", b"OK\t1\tuser=a"]))
     assert "the silence at its end" in caught.value.__notes__[0]
 
 
@@ -123,58 +123,58 @@ def test_an_answer_after_the_delay_breaks_the_silence(written):
     late = ParrotTarget()
     late.answers[b"AUTH\t4294967294"] = [b"FAIL\t4294967294\tuser=ok@x", b"FAIL\t1"]
     with pytest.raises(AssertionError, match="got FAIL"):
-        d.play(written("C: GO"), late)
+        d.play_blocking(written("C: GO"), late)
 
 
 def test_no_answer_is_noticed(written):
     """What was due and did not come."""
     with pytest.raises(AssertionError, match="nothing more"):
-        d.play(written("C: GO", "S: OK\t1"), ParrotTarget())
+        d.play_blocking(written("C: GO", "S: OK\t1"), ParrotTarget())
 
 
 def test_one_of_a_set_missing_or_foreign_is_noticed(written):
     """Any order is not any line."""
     file = written("C: GO", "S~: OK\t1", "S~: OK\t2")
-    d.play(file, ParrotTarget(GO=[b"OK\t2", b"OK\t1"]))
+    d.play_blocking(file, ParrotTarget(GO=[b"OK\t2", b"OK\t1"]))
     for said in ([b"OK\t2", b"OK\t2"], [b"OK\t1"]):
         with pytest.raises(AssertionError):
-            d.play(file, ParrotTarget(GO=said))
+            d.play_blocking(file, ParrotTarget(GO=said))
 
 
 def test_something_where_nothing_is_due_is_noticed(written):
     """`<nothing>` looks at what is there."""
     with pytest.raises(AssertionError, match="nothing is due"):
-        d.play(written("C: GO", "S: <nothing>"), ParrotTarget(GO=[b"OK\t1"]))
+        d.play_blocking(written("C: GO", "S: <nothing>"), ParrotTarget(GO=[b"OK\t1"]))
 
 
 def test_a_word_once_heard_can_be_expected(written):
     """`{word:*}` keeps what it stood for."""
     file = written("C: GO", "S: OK\t1\tuser={name:*}", "C: ON", "S: OK\t2\tuser={name}")
-    d.play(file, ParrotTarget(GO=[b"OK\t1\tuser=a"], ON=[b"OK\t2\tuser=a"]))
+    d.play_blocking(file, ParrotTarget(GO=[b"OK\t1\tuser=a"], ON=[b"OK\t2\tuser=a"]))
     with pytest.raises(AssertionError, match="user=a, got"):
-        d.play(file, ParrotTarget(GO=[b"OK\t1\tuser=a"], ON=[b"OK\t2\tuser=b"]))
+        d.play_blocking(file, ParrotTarget(GO=[b"OK\t1\tuser=a"], ON=[b"OK\t2\tuser=b"]))
 
 
 def test_a_tagged_line_is_for_those_it_names(written):
     """Dialect, subject, or both together."""
     file = written("C: GO", "[2.3] S: A", "[2.4] S: B", "[2.3 authlua] S: C", "[dovecot] S: D")
-    d.play(file, ParrotTarget("2.3", "authlua", GO=[b"A", b"C"]))
-    d.play(file, ParrotTarget("2.3", "dovecot", GO=[b"A", b"D"]))
-    d.play(file, ParrotTarget("2.4", "authlua", GO=[b"B"]))
+    d.play_blocking(file, ParrotTarget("2.3", "authlua", GO=[b"A", b"C"]))
+    d.play_blocking(file, ParrotTarget("2.3", "dovecot", GO=[b"A", b"D"]))
+    d.play_blocking(file, ParrotTarget("2.4", "authlua", GO=[b"B"]))
 
 
 def test_a_dialogue_may_be_not_for_all(written):
     """A skipped one says why; the others are played."""
     file = written("[2.3 dovecot] @skip it panics")
     with pytest.raises(d.NotPlayed, match="it panics"):
-        d.play(file, ParrotTarget("2.3", "dovecot"))
-    d.play(file, ParrotTarget("2.4", "dovecot"))
+        d.play_blocking(file, ParrotTarget("2.3", "dovecot"))
+    d.play_blocking(file, ParrotTarget("2.4", "dovecot"))
 
 
 def test_lines_in_a_row_go_out_as_one_and_are_spelled_out(written):
     """Pipelining, base64, raw bytes and long lines."""
     target = ParrotTarget()
-    d.play(written(r"C: A\tP(u,p)\x01", "C: B(x)", r"C: FILL(9)\r"), target)
+    d.play_blocking(written(r"C: A\tP(u,p)\x01", "C: B(x)", r"C: FILL(9)\r"), target)
     assert target.conversations[0].heard[1] == b"A\tAHUAcA==\x01\neA==\n" + b"x" * 7 + b"\r\n"
 
 

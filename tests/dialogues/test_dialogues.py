@@ -45,7 +45,7 @@ class SideBySide:
             if mechanisms not in self.targets:
                 self.targets[mechanisms] = self.stack.enter_context(start(mechanisms))
             self.mechanisms[dialogue.name] = mechanisms
-            self.futures[dialogue.name] = self.pool.submit(d.play, dialogue, self.targets[mechanisms])
+            self.futures[dialogue.name] = self.pool.submit(d.play_blocking, dialogue, self.targets[mechanisms])
 
     def result(self, dialogue: d.Dialogue) -> None:
         """Pass, fail or skip as *dialogue* did."""
@@ -62,10 +62,9 @@ class SideBySide:
 def side_by_side(
     request: pytest.FixtureRequest, kind: type[DovecotTarget] | type[AuthluaTarget], dialect: str
 ) -> Iterator[SideBySide]:
-    asking = [item for item in request.session.items if request.fixturename in getattr(item, "fixturenames", ())]
-    wanted: list[d.Dialogue] = [
-        item.callspec.params["dialogue"] for item in asking if isinstance(item, pytest.Function)
-    ]
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    asking = [test for test in tests if request.fixturename in test.fixturenames]
+    wanted = [cast("d.Dialogue", test.callspec.params["dialogue"]) for test in asking]
     if os.geteuid() != 0:
         wanted = [dialogue for dialogue in wanted if not dialogue.needs_root]
     playing = SideBySide(lambda mechanisms: kind(dialect, mechanisms), wanted, dialect, kind.subject)

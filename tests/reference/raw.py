@@ -45,6 +45,33 @@ class Greeting:
     mechs: list[str] = field(default_factory=list)
     """The rest of each MECH line: name and flags, separated by TAB."""
 
+    def add(self, line: bytes | None) -> bool:
+        """Take the next line; True when it was the last: DONE, or SPID on the master's sockets.
+
+        Raises:
+            AssertionError: no handshake has this line here.
+        """
+        assert line is not None, f"the server closed the connection during the handshake, after {self}"
+        word, _, rest = line.decode().partition("\t")
+        match word:
+            case "VERSION" if not self.version:
+                self.version = rest
+            case "MECH" if self.version and not self.spid:
+                self.mechs.append(rest)
+            case "SPID" if self.version and not self.spid:
+                self.spid = rest
+                return not self.mechs
+            case "CUID" if self.spid and not self.cuid:
+                self.cuid = rest
+            case "COOKIE" if self.cuid and not self.cookie:
+                assert len(rest) == 32, f"a cookie has 32 digits: {rest}"
+                self.cookie = rest
+            case "DONE" if self.cookie:
+                return True
+            case _:
+                raise AssertionError(f"not a line of a handshake here: {line!r}, after {self}")
+        return False
+
 
 class RawConnection:
     """One connection to a unix socket; lines come out without their LF."""
@@ -115,7 +142,10 @@ class RawConnection:
 
     def greeting(self) -> Greeting:
         """Read the server's half of the handshake: up to DONE, or up to SPID on the master's sockets."""
-        return read_greeting(self)
+        greeting = Greeting()
+        while not greeting.add(self.receive()):
+            pass
+        return greeting
 
     def handshake(self, *, minor: int = 2, pid: int | None = None) -> Greeting:
         """Shake hands as a login process with *pid* does, or without one as a master does."""
@@ -138,37 +168,6 @@ class RawConnection:
             data = b""
         self._unread += data
         self._eof = not data
-
-
-def read_greeting(connection) -> Greeting:
-    """Read a handshake from anything with a ``receive()`` as above."""
-    greeting = Greeting()
-    lines: list[bytes] = []
-    while True:
-        line = connection.receive()
-        assert line is not None, f"the server closed the connection during the handshake, after {lines}"
-        lines.append(line)
-        word, _, rest = line.decode().partition("\t")
-        match word:
-            case "VERSION" if not greeting.version:
-                greeting.version = rest
-            case "MECH" if not greeting.spid:
-                greeting.mechs.append(rest)
-            case "SPID":
-                greeting.spid = rest
-                if not greeting.mechs:
-                    return greeting  # a master's socket
-            case "CUID":
-                greeting.cuid = rest
-            case "COOKIE" if not greeting.cookie:
-                greeting.cookie = rest
-            case "DONE":
-                assert greeting.spid, f"DONE came before SPID: {lines}"
-                assert greeting.cuid, f"DONE came before CUID: {lines}"
-                assert len(greeting.cookie) == 32, f"a cookie has 32 digits: {lines}"
-                return greeting
-            case _:
-                raise AssertionError(f"not a line of a handshake here: {line!r}, after {lines[:-1]}")
 
 
 def _connected_as(uid: int, path: str) -> socket.socket:
