@@ -1,0 +1,21 @@
+"""The flow of a request: who may log in, and where their mail lives.
+
+Knows neither trio nor Lua; it names what it needs as `Passdb` and `Userdb`.
+"""
+
+from authlua.auth.databases import RULES, Log, Passdb, PassdbEntry, Rule, Userdb, UserdbEntry
+from authlua.auth.flow import Auth, AuthOptions
+from authlua.auth.requests import new_request
+
+__all__ = [
+    "RULES",
+    "Auth",
+    "AuthOptions",
+    "Log",
+    "Passdb",
+    "PassdbEntry",
+    "Rule",
+    "Userdb",
+    "UserdbEntry",
+    "new_request",
+]

@@ -1,0 +1,188 @@
+"""Fields with a meaning: what a passdb or userdb may set, and what setting it does.
+
+``core:2.3.21.1:src/auth/auth-request.c:auth_request_set_field`` and
+``auth-request-fields.c:auth_request_set_userdb_field`` in Dovecot.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from random import randrange
+
+from authlua.dialect import Dialect
+from authlua.fields import Fields
+from authlua.request import AuthRequest
+
+HIDDEN = frozenset({"user", "username", "domain", "login_user", "allow_nets", "allow_real_nets", "fail", "delay_until"})
+"""Passdb fields that are acted on and never sent. So is everything that begins with ``userdb_``."""
+
+PROXY_FIELDS = ("proxy", "proxy_maybe", "proxy_always", "host", "port", "destuser")
+
+MAX_DELAY = 300
+"""Seconds that ``delay_until`` may hold a success back."""
+
+_KEEP_WORD = {Dialect.V2_3: "protected", Dialect.V2_4_0: "default", Dialect.V2_4: "default"}
+
+Note = Callable[[str, str, AuthRequest], None]
+"""``note(level, text, request)``: a line for the log."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether passdb field *name* stays off the wire."""
+    return name in HIDDEN or name.startswith("userdb_")
+
+
+class FieldSetter:
+    """Sets fields on requests, as one Dovecot release does."""
+
+    def __init__(self, dialect: Dialect, note: Note) -> None:
+        self._keep_word = _KEEP_WORD[dialect]
+        self._note = note
+        self._special: dict[str, Callable[[AuthRequest, str], None]] = {
+            "user": self._change_user,
+            "username": self._change_local_part,
+            "domain": self._change_domain,
+            "login_user": self._change_login_user,
+            "allow_nets": lambda request, nets: self._allow(request, "allow_nets", nets, request.rip),
+            "allow_real_nets": lambda request, nets: self._allow(request, "allow_real_nets", nets, request.real_rip),
+            "fail": self._fail,
+            "delay_until": self._check_delay,
+        }
+
+    def set_passdb_field(self, request: AuthRequest, name: str, value: str | None, *, default_scheme: str) -> None:
+        """One field from a passdb."""
+        if ":" in name:
+            kept = self._suffix(request.passdb_fields, name)
+            if kept is None:
+                return
+            name = kept
+        if name in ("password", "password_noscheme"):
+            self._set_password(request, value or "", default_scheme, parse=name == "password")
+        elif name.startswith("userdb_"):
+            request.passdb_fields[name] = value
+            if name == "userdb_userdb_import":
+                for key, imported in _imported(value):
+                    self.set_userdb_field(request, key, imported)
+            else:
+                self.set_userdb_field(request, name.removeprefix("userdb_"), value)
+        elif name == "passdb_import":
+            for key, imported in _imported(value):
+                self.set_passdb_field(request, key, imported, default_scheme=default_scheme)
+        elif name == "noauthenticate":
+            request.passdb_fields["noauthenticate"] = value
+            request.passdb_fields["nopassword"] = None
+        else:
+            act = self._special.get(name)
+            if act is not None:
+                act(request, value or "")
+            request.passdb_fields[name] = value
+
+    def set_userdb_field(self, request: AuthRequest, name: str, value: str | None) -> None:
+        """One field from a userdb, or a passdb's ``userdb_`` field without its prefix."""
+        if request.userdb_fields is None:
+            request.userdb_fields = Fields()
+        fields = request.userdb_fields
+        if ":" in name:
+            kept = self._suffix(fields, name)
+            if kept is None:
+                return
+            name = kept
+        if name == "tempfail":
+            request.tempfail = True
+        elif name in ("user", "username", "domain"):
+            self._special[name](request, value or "")
+        elif name == "userdb_import":
+            for key, imported in _imported(value):
+                self.set_userdb_field(request, key, imported)
+        elif name == "system_user":
+            fields["system_groups_user"] = value
+        else:
+            fields[name] = value
+
+    def _suffix(self, fields: Fields, name: str) -> str | None:
+        """*name* without its suffix, or `None` when there is nothing left to set."""
+        base, _, suffix = name.rpartition(":")
+        if suffix == self._keep_word:
+            return None if base in fields else base
+        if suffix == "remove":
+            fields.discard(base)
+            return None
+        return name
+
+    def _set_password(self, request: AuthRequest, value: str, default_scheme: str, *, parse: bool) -> None:
+        if request.credentials is not None:
+            self._note("error", "Multiple password values not supported", request)
+            return
+        if parse and value.startswith("{") and "}" in value:
+            request.credentials = value
+        else:
+            request.credentials = f"{{{default_scheme}}}{value}" if value else ""
+
+    def _change_user(self, request: AuthRequest, value: str) -> None:
+        if not value:
+            self._note("error", "username attempted to be changed to empty", request)
+            request.failed = True
+        elif value != request.user:
+            self._note("debug", f"username changed {request.user} -> {value}", request)
+            request.user = value
+
+    def _change_local_part(self, request: AuthRequest, value: str) -> None:
+        domain = request.domain
+        self._change_user(request, value if "@" in value or domain is None or not value else f"{value}@{domain}")
+
+    def _change_domain(self, request: AuthRequest, value: str) -> None:
+        self._change_user(request, f"{request.username}@{value}")
+
+    def _change_login_user(self, request: AuthRequest, value: str) -> None:
+        request.requested_login_user = value or None
+
+    def _fail(self, request: AuthRequest, value: str) -> None:
+        request.failed = True
+
+    def _check_delay(self, request: AuthRequest, value: str) -> None:
+        if delay_until(value) is None:
+            self._note("error", f"delay_until is not a time at most {MAX_DELAY} s ahead: {value}", request)
+            request.failed = True
+
+    def _allow(self, request: AuthRequest, name: str, nets: str, ip: str | None) -> None:
+        if ip is None:
+            if "local" not in nets.replace(",", " ").split():
+                self._note("info", f"{name} check failed: Remote IP not known and 'local' missing", request)
+                request.failed = True
+            return
+        from ipaddress import ip_address, ip_network
+
+        address = ip_address(ip)
+        for net in nets.replace(",", " ").split():
+            if net == "local":
+                continue
+            try:
+                network = ip_network(net, strict=False)
+            except ValueError:
+                self._note("info", f"{name}: Invalid network '{net}'", request)
+                continue
+            if address.version == network.version and address in network:
+                self._note("debug", f"{name}: Matching for network {net}", request)
+                return
+        self._note("info", f"{name} check failed: IP {ip} not in allowed networks", request)
+        request.failed = True
+
+
+def delay_until(value: str) -> float | None:
+    """When a success with this ``delay_until`` may be told: seconds since the epoch, chance included.
+
+    `None` when the value is no ``TIME[+RANDOM]``, or too far ahead.
+    """
+    text, _, spread = value.partition("+")
+    if not text.isdecimal() or not (spread or "0").isdecimal():
+        return None
+    latest = int(time.time()) + MAX_DELAY
+    if int(text) > latest:
+        return None
+    return min(int(text) + (randrange(int(spread)) if spread and int(spread) else 0), latest)
+
+
+def _imported(value: str | None) -> Iterable[tuple[str, str | None]]:
+    for item in (value or "").split("\t"):
+        name, equals, content = item.partition("=")
+        if name:
+            yield name, content if equals else None

@@ -1,0 +1,316 @@
+"""From a request to its verdict: the heart of the house.
+
+Everything here is ``async`` and knows no event loop. It awaits what it was handed, and wishes of `authlua.wishes`;
+with a database that never waits, a whole login runs in one ``send(None)``.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from authlua.auth.databases import Log, PassdbEntry, UserdbEntry
+from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
+from authlua.auth.names import NameRefused, Names
+from authlua.auth.passdbs import PassdbChain
+from authlua.auth.replies import Replies, auth_token
+from authlua.auth.userdbs import UserdbChain
+from authlua.dialect import Dialect
+from authlua.protocol import Fail, Failed, NotFound, Ok, PassFound, UserFound
+from authlua.request import AuthRequest
+from authlua.results import PassdbResult, UserdbResult
+from authlua.sasl import DOVECOT_TOKEN, MECHS, CheckToken, Malformed, MechInfo, SetUser, VerifyPlain
+from authlua.secret import Secret
+from authlua.variables import compile_template
+from authlua.wishes import Ask, Compute, Sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthOptions:
+    """How requests are decided, in Dovecot's ``auth_*`` words."""
+
+    dialect: Dialect
+    mechanisms: Sequence[str] = ("PLAIN",)
+    username_chars: str = ""
+    username_translation: str = ""
+    username_format: str = ""
+    default_realm: str = ""
+    master_user_separator: str = ""
+    anonymous_username: str = "anonymous"
+    failure_delay: float = 2.0
+    internal_failure_delay: float = 2.0
+    allow_weak_schemes: bool = True
+    ssl_require_client_cert: bool = False
+    ssl_username_from_cert: bool = False
+    proxy_self: Sequence[str] = ()
+    verbose: bool = False
+    verbose_passwords: str = "no"
+    debug: bool = False
+
+
+class Auth:
+    """Decides logins and lookups.
+
+    Args:
+        passdbs, userdbs: in the order they are asked.
+        token_secret: 32 random bytes that sign auth tokens; `None`: no tokens are given out.
+    """
+
+    def __init__(
+        self,
+        options: AuthOptions,
+        *,
+        passdbs: Sequence[PassdbEntry],
+        userdbs: Sequence[UserdbEntry],
+        log: Log,
+        token_secret: Secret | None = None,
+    ) -> None:
+        dialect = options.dialect
+        self.options = options
+        self.mechs: Sequence[MechInfo] = [MECHS[name] for name in options.mechanisms]
+        self._log = log
+        self._verbose = options.verbose or options.debug
+        self._debug = options.debug
+        self._token_secret = token_secret
+        self._names = Names(
+            dialect,
+            chars=options.username_chars,
+            translation=options.username_translation,
+            format=compile_template(options.username_format, dialect) if options.username_format else None,
+            default_realm=options.default_realm,
+            separator=options.master_user_separator,
+            masters=any(entry.master for entry in passdbs),
+        )
+        self._setter = setter = FieldSetter(dialect, self._note)
+        self._passdbs = PassdbChain(
+            passdbs,
+            dialect=dialect,
+            setter=setter,
+            log=log,
+            internal_failure_delay=options.internal_failure_delay,
+            allow_weak_schemes=options.allow_weak_schemes,
+            verbose=options.verbose,
+            verbose_passwords=options.verbose_passwords,
+            debug=options.debug,
+        )
+        self._userdbs = UserdbChain(
+            userdbs,
+            dialect=dialect,
+            setter=setter,
+            log=log,
+            internal_failure_delay=options.internal_failure_delay,
+            verbose=options.verbose,
+            debug=options.debug,
+        )
+        self._replies = Replies(
+            dialect, anonymous_username=options.anonymous_username, failure_delay=options.failure_delay > 0
+        )
+
+    # --- a login -------------------------------------------------------------
+
+    async def authenticate(self, request: AuthRequest, initial: Secret | None, *, login: bool) -> Ok | Fail:
+        """Let the request's mech talk until it knows the verdict.
+
+        Args:
+            initial: the client's initial response.
+            login: successes wait for a master, and proxying is resolved.
+        """
+        if self.options.ssl_require_client_cert:
+            reason = self._certificate_problem(request)
+            if reason is not None:
+                return Fail(request.id, [("reason", reason)])
+        if not self.options.ssl_username_from_cert:
+            request.cert_username = None
+        result = await self._converse(request, initial)
+        if result is PassdbResult.OK and login and len(request.passdb_fields):
+            result = await self._finish_proxy(request)
+        if result is PassdbResult.OK:
+            until = request.passdb_fields.get("delay_until")
+            if until is not None:
+                await Sleep(max(0.0, (delay_until(until) or 0.0) - time.time()))
+            return self._replies.ok(request, login=login)
+        return self._replies.fail(request, result)
+
+    def temporary_failure(self, request: AuthRequest) -> Fail:
+        """The reply to a request that could not be decided; it is not delayed."""
+        return self._replies.fail(request, PassdbResult.INTERNAL_FAILURE)._replace(delay=False)
+
+    def _certificate_problem(self, request: AuthRequest) -> str | None:
+        if not request.valid_client_cert:
+            return "Client didn't present valid SSL certificate"
+        if self.options.ssl_username_from_cert and not request.cert_username:
+            return "SSL certificate didn't contain username"
+        return None
+
+    async def _converse(self, request: AuthRequest, initial: Secret | None) -> PassdbResult:
+        info = MECHS.get(request.mech, DOVECOT_TOKEN)
+        if initial is not None and not info.allow_nul and b"\0" in initial.reveal():
+            return self._malformed(request, "NUL in the client's data")
+        mech = info.start(initial)
+        answer: Any = None
+        while True:
+            try:
+                wish = mech.send(answer)
+            except StopIteration as done:
+                verdict = done.value
+                break
+            if isinstance(wish, SetUser):
+                answer = self._set_user(request, wish)
+            elif isinstance(wish, VerifyPlain):
+                answer = await self._passdbs.verify_plain(request, wish.password)
+            elif isinstance(wish, CheckToken):
+                answer = self._check_token(request, wish)
+            else:
+                answer = await Ask(wish.data)
+                if answer is not None and not info.allow_nul and b"\0" in answer.reveal():
+                    return self._malformed(request, "NUL in the client's data")
+        if isinstance(verdict, Malformed):
+            return self._malformed(request, verdict.reason)
+        result: PassdbResult = verdict
+        return result
+
+    def _malformed(self, request: AuthRequest, reason: str) -> PassdbResult:
+        self._note("info", reason, request)
+        return PassdbResult.PASSWORD_MISMATCH
+
+    def _set_user(self, request: AuthRequest, wish: SetUser) -> bool:
+        try:
+            self._names.set_user(request, wish.user)
+            if wish.login_user:
+                self._names.set_login_user(request, wish.login_user)
+        except NameRefused as refusal:
+            self._note("info", str(refusal), request)
+            return False
+        return True
+
+    def _check_token(self, request: AuthRequest, wish: CheckToken) -> PassdbResult:
+        secret = self._token_secret
+        if secret is None or Secret(
+            auth_token(request.user or "", wish.pid, wish.session, wish.service, secret).encode()
+        ) != Secret(wish.token.reveal().lower()):
+            self._note("info", "token is not valid", request)
+            return PassdbResult.PASSWORD_MISMATCH
+        self._setter.set_userdb_field(request, "client_service", wish.service)
+        return PassdbResult.OK
+
+    async def _finish_proxy(self, request: AuthRequest) -> PassdbResult:
+        """Decide whether, and where to, the client is proxied (``auth_request_proxy_finish``)."""
+        fields = request.passdb_fields
+        if "proxy" not in fields and "proxy_maybe" not in fields:
+            return PassdbResult.OK
+        host = fields.get("host")
+        if host is None:
+            for name, value in (("lip", request.lip), ("lport", str(request.lport) if request.lport else None)):
+                if value is not None:
+                    fields[name] = value
+            return PassdbResult.OK
+        ip = host if _is_ip(host) else fields.get("hostip")
+        if ip is None:
+            try:
+                ip = await Compute(_resolve, host)
+            except OSError as error:
+                self._log("error", f"DNS lookup for {host} failed: {error}", request, {})
+                return PassdbResult.INTERNAL_FAILURE
+            fields["hostip"] = ip
+        elif not _is_ip(ip):
+            self._log("error", f"hostip is not an IP address: {ip}", request, {})
+            return PassdbResult.INTERNAL_FAILURE
+        mine = ip == request.real_lip or ip in self.options.proxy_self
+        port = fields.get("port")
+        mine = mine and (port is None or port == str(request.lport))
+        if "proxy_maybe" in fields:
+            if not mine:
+                fields.discard("proxy_maybe")
+                fields["proxy"] = None
+            else:
+                always = "proxy_always" in fields
+                for name in PROXY_FIELDS:
+                    fields.discard(name)
+                if always:
+                    fields["proxy"] = None
+        return PassdbResult.OK
+
+    # --- lookups -------------------------------------------------------------
+
+    async def fetch_login(self, request: AuthRequest, id: int, *, wants_token: bool) -> UserFound | NotFound | Failed:
+        """Answer a master's ``REQUEST`` for a login that succeeded."""
+        result = await self._userdbs.lookup(request)
+        if result is UserdbResult.OK and not request.tempfail:
+            token = None
+            if wants_token and request.session_pid is not None and self._token_secret is not None:
+                token = auth_token(
+                    request.user or "",
+                    str(request.session_pid),
+                    request.session or "",
+                    request.service,
+                    self._token_secret,
+                )
+            return UserFound(id, request.user or "", self._replies.login(request, token=token))
+        if result is UserdbResult.USER_UNKNOWN and not request.tempfail:
+            self._log("error", "user not found from userdb", request, {})
+        return self._no_user(request, id, result)
+
+    async def lookup_user(self, request: AuthRequest, name: str) -> UserFound | NotFound | Failed:
+        """Answer ``USER``: where does *name*'s mail live?"""
+        if not self._set_user(request, SetUser(name)):
+            return NotFound(request.id)
+        result = await self._userdbs.lookup(request)
+        if result is UserdbResult.OK and not request.tempfail:
+            return UserFound(request.id, request.user or "", self._replies.userdb(request))
+        return self._no_user(request, request.id, result)
+
+    def _no_user(self, request: AuthRequest, id: int, result: UserdbResult) -> NotFound | Failed:
+        if request.tempfail:
+            return Failed(id, request.userdb_fields.get("reason") if request.userdb_fields else None)
+        return NotFound(id) if result is UserdbResult.USER_UNKNOWN else Failed(id)
+
+    async def lookup_passdb(
+        self, request: AuthRequest, name: str
+    ) -> tuple[PassdbResult, PassFound | NotFound | Failed]:
+        """Answer ``PASS``: what would the passdbs say of *name*, the password aside?
+
+        The result itself comes along, for those who want to know more than the wire tells.
+        """
+        if not self._set_user(request, SetUser(name)):
+            return PassdbResult.USER_UNKNOWN, NotFound(request.id)
+        result = await self._passdbs.lookup(request)
+        if result is PassdbResult.OK:
+            result = await self._finish_proxy(request)
+        match result:
+            case PassdbResult.OK:
+                return result, PassFound(request.id, request.user or "", self._replies.passdb(request))
+            case PassdbResult.USER_UNKNOWN | PassdbResult.USER_DISABLED | PassdbResult.PASS_EXPIRED:
+                return result, NotFound(request.id)
+            case PassdbResult.SCHEME_NOT_AVAILABLE:
+                return result, Failed(request.id, "Configured passdbs don't support credentials lookups")
+            case _:
+                return result, Failed(request.id)
+
+    async def list_users(self) -> Iterable[str]:
+        """The names of all users.
+
+        Raises:
+            ScriptError: a userdb cannot list them.
+        """
+        return await self._userdbs.iterate()
+
+    def _note(self, level: str, text: str, request: AuthRequest) -> None:
+        """Log *text*, if lines of that level are wanted of this request."""
+        if level == "error" or (self._verbose if level == "info" else self._debug) or request.debug:
+            self._log(level, text, request, {})
+
+
+def _is_ip(text: str) -> bool:
+    from ipaddress import ip_address
+
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _resolve(host: str) -> str:
+    import socket
+
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])

@@ -1,0 +1,334 @@
+"""The passdb chain: who may log in.
+
+The order of steps is Dovecot's (``core:2.3.21.1:src/auth/auth-request.c:auth_request_handle_passdb_callback``).
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from random import uniform
+
+from authlua import passwords
+from authlua.auth.databases import Log, PassdbEntry, Rule
+from authlua.auth.fields import FieldSetter
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError
+from authlua.request import AuthRequest
+from authlua.results import PassdbReply, PassdbResult
+from authlua.secret import Secret
+from authlua.variables import ExpansionError, Template, request_variables
+from authlua.wishes import Compute, Sleep
+
+OK = PassdbResult.OK
+NEXT = PassdbResult.NEXT
+INTERNAL_FAILURE = PassdbResult.INTERNAL_FAILURE
+PASSWORD_MISMATCH = PassdbResult.PASSWORD_MISMATCH
+USER_UNKNOWN = PassdbResult.USER_UNKNOWN
+
+Step = Callable[[PassdbEntry, AuthRequest], Awaitable[PassdbResult]]
+
+_FORBIDDEN_IN_PASSWORDS = frozenset(b"\x01\t\r\n")
+
+
+class PassdbChain:
+    """All passdbs, in order.
+
+    Args:
+        internal_failure_delay: seconds that an internal failure is held back (2.4), up to half of it more by chance.
+        verbose: log what the databases found.
+        verbose_passwords: ``no``, ``plain`` or ``sha1``, the last two maybe with ``:length``: what the log may say of
+            passwords that were refused.
+        debug: log each step.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[PassdbEntry],
+        *,
+        dialect: Dialect,
+        setter: FieldSetter,
+        log: Log,
+        internal_failure_delay: float,
+        allow_weak_schemes: bool,
+        verbose: bool,
+        verbose_passwords: str,
+        debug: bool,
+    ) -> None:
+        self._masters = [entry for entry in entries if entry.master]
+        self._passdbs = [entry for entry in entries if not entry.master]
+        self._dialect = dialect
+        self._setter = setter
+        self._log = log
+        self._internal_failure_delay = internal_failure_delay
+        self._allow_weak = allow_weak_schemes
+        self._verbose_passwords = verbose_passwords
+        self._verbose = verbose or debug
+        self._debug = debug
+
+    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbResult:
+        """Is *password* the user's?"""
+        request.password = password
+        if request.requested_login_user is not None and not self._masters:
+            return USER_UNKNOWN
+        if not _FORBIDDEN_IN_PASSWORDS.isdisjoint(password.reveal()):
+            self._info(None, request, "Attempted login with password having illegal chars")
+            return USER_UNKNOWN
+        return await self._run(request, self._verify)
+
+    async def lookup(self, request: AuthRequest) -> PassdbResult:
+        """Fetch the user's fields, whatever the password."""
+        return await self._run(request, self._lookup)
+
+    # --- one passdb ----------------------------------------------------------
+
+    async def _verify(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+        password = request.password
+        if password is None:
+            raise AssertionError("a request is verified with a password")
+        passdb = entry.passdb
+        try:
+            if passdb.verifies:
+                reply = await passdb.verify_plain(request, password)
+            else:
+                reply = await passdb.lookup(request)
+        except ScriptError as error:
+            self._log("error", str(error), request, {"passdb": entry.name})
+            return INTERNAL_FAILURE
+        result = self._import(entry, request, reply)
+        if result is not OK:
+            return result
+        if passdb.verifies:
+            return OK
+        return await self._compare(entry, request, password)
+
+    async def _lookup(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+        try:
+            reply = await entry.passdb.lookup(request)
+        except ScriptError as error:
+            self._log("error", str(error), request, {"passdb": entry.name})
+            return INTERNAL_FAILURE
+        return self._import(entry, request, reply)
+
+    def _import(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:
+        """Set the fields of *reply*, and log what its result alone says."""
+        result, fields, text = reply
+        for name, value in fields:
+            self._setter.set_passdb_field(request, name, value, default_scheme=entry.default_scheme)
+        if result is OK:
+            return OK
+        if result is INTERNAL_FAILURE:
+            self._log("error", text, request, {"passdb": entry.name})
+        elif result is PASSWORD_MISMATCH and entry.passdb.verifies:
+            self._refused(entry, request, "Password mismatch")
+        elif result is USER_UNKNOWN:
+            self._refused(entry, request, "unknown user")
+        return result
+
+    async def _compare(self, entry: PassdbEntry, request: AuthRequest, password: Secret) -> PassdbResult:
+        """Dovecot's ``auth_request_password_verify``, with what its Lua passdb checks before."""
+        fields = request.passdb_fields
+        stored = request.credentials
+        if stored:
+            if "nopassword" in fields:
+                self._info(entry, request, "nopassword given and password is not empty")
+                return PASSWORD_MISMATCH
+        elif request.skip_password_check:
+            return OK
+        elif "nopassword" not in fields:
+            self._info(entry, request, "No password returned (and no nopassword)")
+            return PASSWORD_MISMATCH
+        if request.skip_password_check:
+            return OK
+        if entry.deny:
+            return PASSWORD_MISMATCH
+        if not stored:
+            self._note(entry, request, "Allowing any password")
+            return OK
+        user = request.original_user or ""
+        try:
+            if passwords.is_slow(stored, entry.default_scheme):
+                matches = await Compute(_verify, password, stored, user, entry.default_scheme, self._allow_weak)
+            else:
+                matches = _verify(password, stored, user, entry.default_scheme, self._allow_weak)
+        except passwords.UnknownScheme as error:
+            self._log("error", str(error), request, {"passdb": entry.name})
+            return PassdbResult.SCHEME_NOT_AVAILABLE
+        except passwords.MalformedHash as error:
+            self._log("error", describe(error, stored, entry.default_scheme), request, {"passdb": entry.name})
+            return INTERNAL_FAILURE
+        if not matches:
+            self._refused(entry, request, "Password mismatch")
+            return PASSWORD_MISMATCH
+        return OK
+
+    # --- the chain -----------------------------------------------------------
+
+    async def _run(self, request: AuthRequest, step: Step) -> PassdbResult:
+        chain: Sequence[PassdbEntry] = self._masters if request.requested_login_user is not None else self._passdbs
+        at = self._next(chain, 0, request)
+        if at == len(chain):
+            self._log("error", "All password databases were skipped", request, {})
+            return INTERNAL_FAILURE
+        success = False
+        _snapshot(request)
+        while True:
+            entry = chain[at]
+            request.credentials = None
+            if self._expand(entry, entry.default_fields, request):
+                result = await step(entry, request)
+            else:
+                result = INTERNAL_FAILURE
+            if result is OK and "noauthenticate" in request.passdb_fields:
+                result = NEXT
+            if not self._expand(entry, entry.override_fields, request):
+                result = INTERNAL_FAILURE
+            if entry.deny and result is not USER_UNKNOWN:
+                if result is not INTERNAL_FAILURE:
+                    self._info(None, request, "User found from deny passdb")
+                    result = PassdbResult.USER_DISABLED
+                return await self._end(request, result)
+            if request.failed:
+                request.failed = False
+                if result is OK:
+                    result = USER_UNKNOWN
+            if result is PassdbResult.USER_DISABLED:
+                return result
+            if result is PassdbResult.PASS_EXPIRED:
+                request.passdb_fields["reason"] = "Password expired"
+                return result
+
+            rule = self._rule(entry, result)
+            if rule.success is not None:
+                success = rule.success
+            if rule.verified or (rule.verified is None and result is OK):
+                request.skip_password_check = True
+            request.passdb_fields.discard("nopassword")
+            request.passdb_fields.discard("noauthenticate")
+            chain, at = self._after(chain, at, request, result)
+            if result is OK or result is NEXT:
+                _snapshot(request)
+            else:
+                _rollback(request)
+            if rule.go_on:
+                at = self._next(chain, at, request)
+                if at < len(chain):
+                    if result is USER_UNKNOWN:
+                        request.passdbs_seen_user_unknown = True
+                    elif result is INTERNAL_FAILURE:
+                        request.passdbs_seen_internal_failure = True
+                    continue
+            return await self._end(request, self._verdict(request, result, success))
+
+    def _rule(self, entry: PassdbEntry, result: PassdbResult) -> Rule:
+        if result is OK:
+            return entry.result_success
+        if result is INTERNAL_FAILURE:
+            return entry.result_internalfail
+        if result is NEXT:
+            return _NEXT_RULE
+        return entry.result_failure
+
+    def _after(
+        self, chain: Sequence[PassdbEntry], at: int, request: AuthRequest, result: PassdbResult
+    ) -> tuple[Sequence[PassdbEntry], int]:
+        """Where the chain stands now: behind this passdb, or, once a master is known, at the users' first."""
+        target = request.requested_login_user
+        if result is OK and target is not None:
+            self._info(None, request, f"Master user logging in as {target}")
+            request.master_user = request.user
+            request.user = request.translated_user = target
+            request.requested_login_user = None
+            return self._passdbs, 0
+        return chain, at + 1
+
+    def _next(self, chain: Sequence[PassdbEntry], at: int, request: AuthRequest) -> int:
+        while at < len(chain):
+            why = chain[at].skipped(request)
+            if why is None:
+                break
+            self._note(chain[at], request, f"skipping passdb: {why}")
+            at += 1
+        return at
+
+    def _verdict(self, request: AuthRequest, result: PassdbResult, success: bool) -> PassdbResult:
+        if success and (result is not NEXT or self._dialect is not Dialect.V2_3):
+            return OK
+        if self._dialect is not Dialect.V2_3 and request.passdbs_seen_internal_failure:
+            return INTERNAL_FAILURE
+        if result is NEXT:
+            self._log("error", "Last passdb had noauthenticate field, cannot authenticate user", request, {})
+            return INTERNAL_FAILURE
+        if request.passdbs_seen_internal_failure:
+            return INTERNAL_FAILURE
+        # an OK that no rule made a success is none
+        return PASSWORD_MISMATCH if result is OK else result
+
+    async def _end(self, request: AuthRequest, result: PassdbResult) -> PassdbResult:
+        if result is INTERNAL_FAILURE and self._dialect is not Dialect.V2_3 and self._internal_failure_delay:
+            await Sleep(self._internal_failure_delay * uniform(1, 1.5))
+        return result
+
+    def _expand(self, entry: PassdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
+        for name, template in fields:
+            try:
+                value = template.expand(request_variables(request, self._dialect, id=str(entry.id)))
+            except ExpansionError as error:
+                self._log("error", f"Failed to expand {name}={template.text}: {error}", request, {"passdb": entry.name})
+                return False
+            self._setter.set_passdb_field(request, name, value, default_scheme=entry.default_scheme)
+        return True
+
+    # --- the log -------------------------------------------------------------
+
+    def _refused(self, entry: PassdbEntry, request: AuthRequest, text: str) -> None:
+        """A password or user was refused; ``verbose_passwords`` adds the password, and writes the line in any case."""
+        form, _, length = self._verbose_passwords.partition(":")
+        if form == "no" or request.password is None:
+            self._info(entry, request, text)
+            return
+        given = request.password.reveal()
+        if form == "sha1":
+            shown = "SHA1 of given password: " + hashlib.sha1(given).hexdigest()[: int(length or 1024)]
+        else:
+            shown = "given password: " + given.decode("utf-8", "surrogateescape")[: int(length or 1024)]
+        last = entry is (self._masters if entry.master else self._passdbs)[-1]
+        self._log(
+            "info", f"{text} ({shown}){'' if last else ' - trying the next passdb'}", request, {"passdb": entry.name}
+        )
+
+    def _info(self, entry: PassdbEntry | None, request: AuthRequest, text: str) -> None:
+        verbose = self._verbose if entry is None or entry.verbose is None else entry.verbose
+        if verbose or request.debug:
+            self._log("info", text, request, {} if entry is None else {"passdb": entry.name})
+
+    def _note(self, entry: PassdbEntry, request: AuthRequest, text: str) -> None:
+        if self._debug or request.debug:
+            self._log("debug", text, request, {"passdb": entry.name})
+
+
+_NEXT_RULE = Rule(True, None)
+
+
+def _verify(password: Secret, stored: str, user: str, default_scheme: str, allow_weak: bool) -> bool:
+    return passwords.verify(password.reveal(), stored, user=user, default_scheme=default_scheme, allow_weak=allow_weak)
+
+
+def describe(error: passwords.MalformedHash, stored: str, default_scheme: str) -> str:
+    """Dovecot's text for a stored password that cannot be used."""
+    if error.stage == "decode":
+        scheme, _, _ = passwords.split_scheme(stored, default_scheme)
+        return f"Password data is not valid for scheme {scheme}: {error}"
+    return f"Invalid password in passdb: {error}"
+
+
+def _snapshot(request: AuthRequest) -> None:
+    request.passdb_fields.snapshot()
+    if request.userdb_fields is not None:
+        request.userdb_fields.snapshot()
+
+
+def _rollback(request: AuthRequest) -> None:
+    request.passdb_fields.rollback()
+    if request.userdb_fields is not None:
+        request.userdb_fields.rollback()
+        if not request.userdb_fields:
+            request.userdb_fields = None

@@ -1,0 +1,109 @@
+"""From what a client or master said to an `AuthRequest`."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_pton
+
+from authlua.protocol import Params, unescape
+from authlua.request import AuthRequest
+
+
+def new_request(params: Params, *, id: int, mech: str = "", client_pid: int = 0) -> AuthRequest:
+    """A request with all that its parameters say (``src/auth/auth-request-fields.c:auth_request_import*``).
+
+    Unknown names and unusable values are ignored; of repeated ones the last counts, but ``real_*`` default to the
+    first address and port.
+    """
+    request = AuthRequest("", mech=mech, id=id)
+    request.client_pid = client_pid
+    for name, value in params:
+        take = _TAKE.get(name)
+        if take is not None:
+            take(request, value or "")
+    return request
+
+
+@lru_cache(maxsize=4096)
+def _ip(text: str) -> str | None:
+    """*text*, if it is an IP address."""
+    try:
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    return text
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    return port if port <= 65535 else 0
+
+
+def _address(name: str, real: str) -> Callable[[AuthRequest, str], None]:
+    def take(request: AuthRequest, value: str) -> None:
+        ip = _ip(value)
+        if ip is not None:
+            setattr(request, name, ip)
+            if getattr(request, real) is None:
+                setattr(request, real, ip)
+
+    return take
+
+
+def _port_number(name: str, real: str) -> Callable[[AuthRequest, str], None]:
+    def take(request: AuthRequest, value: str) -> None:
+        port = _port(value)
+        if port:
+            setattr(request, name, port)
+            if not getattr(request, real):
+                setattr(request, real, port)
+
+    return take
+
+
+def _text(name: str) -> Callable[[AuthRequest, str], None]:
+    return lambda request, value: setattr(request, name, value)
+
+
+def _flag(name: str) -> Callable[[AuthRequest, str], None]:
+    return lambda request, value: setattr(request, name, True)
+
+
+def _secured(request: AuthRequest, value: str) -> None:
+    request.secured = "TLS" if value == "tls" else "secured"
+
+
+def _forward_fields(request: AuthRequest, value: str) -> None:
+    for item in map(unescape, value.split("\t")):
+        name, equals, content = item.partition("=")
+        if equals:
+            request.passdb_fields[f"forward_{name}"] = content
+        elif name:
+            request.passdb_fields[name] = None
+    request.passdb_fields.snapshot()
+
+
+_TAKE: dict[str, Callable[[AuthRequest, str], None]] = {
+    "service": _text("service"),
+    "protocol": _text("service"),
+    "session": _text("session"),
+    "lip": _address("lip", "real_lip"),
+    "rip": _address("rip", "real_rip"),
+    "lport": _port_number("lport", "real_lport"),
+    "rport": _port_number("rport", "real_rport"),
+    "real_lip": _address("real_lip", "real_lip"),
+    "real_rip": _address("real_rip", "real_rip"),
+    "real_lport": _port_number("real_lport", "real_lport"),
+    "real_rport": _port_number("real_rport", "real_rport"),
+    "local_name": _text("local_name"),
+    "client_id": _text("client_id"),
+    "forward_fields": _forward_fields,
+    "debug": _flag("debug"),
+    "secured": _secured,
+    "final-resp-ok": _flag("final_resp_ok"),
+    "no-penalty": _flag("no_penalty"),
+    "valid-client-cert": _flag("valid_client_cert"),
+    "cert_username": _text("cert_username"),
+    "ssl_ja3_hash": _text("ssl_ja3_hash"),
+    "ssl_client_cert_fp": _text("ssl_client_cert_fp"),
+    "ssl_client_cert_pubkey_fp": _text("ssl_client_cert_pubkey_fp"),
+}

@@ -1,0 +1,160 @@
+"""The userdb chain: where a user's mail lives.
+
+As in Dovecot's ``core:2.3.21.1:src/auth/auth-request.c:auth_request_userdb_callback``.
+"""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable, Sequence
+from random import uniform
+
+from authlua.auth.databases import Log, Rule, UserdbEntry
+from authlua.auth.fields import FieldSetter
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError
+from authlua.fields import Fields
+from authlua.request import AuthRequest
+from authlua.results import UserdbResult
+from authlua.variables import ExpansionError, Template, request_variables
+from authlua.wishes import Compute, Sleep
+
+OK = UserdbResult.OK
+INTERNAL_FAILURE = UserdbResult.INTERNAL_FAILURE
+USER_UNKNOWN = UserdbResult.USER_UNKNOWN
+
+
+class UserdbChain:
+    """All userdbs, in order; with none configured every user is found, without fields."""
+
+    def __init__(
+        self,
+        entries: Sequence[UserdbEntry],
+        *,
+        dialect: Dialect,
+        setter: FieldSetter,
+        log: Log,
+        internal_failure_delay: float,
+        verbose: bool,
+        debug: bool,
+    ) -> None:
+        self._entries = entries
+        self._dialect = dialect
+        self._setter = setter
+        self._log = log
+        self._internal_failure_delay = internal_failure_delay
+        self._verbose = verbose or debug
+        self._debug = debug
+
+    async def lookup(self, request: AuthRequest) -> UserdbResult:
+        """Fill ``request.userdb_fields``; ``request.tempfail`` overrides whatever result."""
+        if request.userdb_fields is None:
+            request.userdb_fields = Fields()
+        if not self._entries:
+            return OK
+        request.userdb_fields.snapshot()
+        found = failed = False
+        result = USER_UNKNOWN
+        for entry in self._entries:
+            if entry.skipped(found=found):
+                continue
+            result = await self._ask(entry, request)
+            rule = _rule(entry, result)
+            if rule.success is not None:
+                found = rule.success
+            if result is OK:
+                request.userdb_fields.snapshot()
+            else:
+                request.userdb_fields.rollback()
+            if not rule.go_on or request.tempfail:
+                break
+            if result is INTERNAL_FAILURE:
+                failed = request.userdbs_seen_internal_failure = True
+        if found:
+            return OK
+        if failed or result is INTERNAL_FAILURE:
+            if self._dialect is not Dialect.V2_3 and self._internal_failure_delay:
+                await Sleep(self._internal_failure_delay * uniform(1, 1.5))
+            return INTERNAL_FAILURE
+        return USER_UNKNOWN
+
+    async def _ask(self, entry: UserdbEntry, request: AuthRequest) -> UserdbResult:
+        if not self._expand(entry, entry.default_fields, request):
+            return INTERNAL_FAILURE
+        try:
+            reply = await entry.userdb.lookup(request)
+        except ScriptError as error:
+            self._log("error", str(error), request, {"userdb": entry.name})
+            return INTERNAL_FAILURE
+        for name, value in reply.fields:
+            self._setter.set_userdb_field(request, name, value)
+        if reply.result is INTERNAL_FAILURE:
+            self._log("error", reply.text, request, {"userdb": entry.name})
+        elif reply.result is USER_UNKNOWN:
+            if (self._verbose if entry.verbose is None else entry.verbose) or request.debug:
+                self._log("info", "unknown user", request, {"userdb": entry.name})
+        else:
+            await self._resolve(entry, request)
+            if not self._expand(entry, entry.override_fields, request):
+                return INTERNAL_FAILURE
+        return reply.result
+
+    async def _resolve(self, entry: UserdbEntry, request: AuthRequest) -> None:
+        """Turn names of system users and groups into the numbers that the consumers of a reply expect."""
+        fields = request.userdb_fields
+        if fields is None:
+            return
+        for name, kind in (("uid", "UID"), ("gid", "GID")):
+            value = fields.get(name)
+            if value is None or (value.isascii() and value.isdigit()):
+                continue
+            try:
+                fields[name] = str(await Compute(_uid if name == "uid" else _gid, value))
+            except KeyError:
+                self._log("error", f"Invalid {kind} value '{value}'", request, {"userdb": entry.name})
+                request.tempfail = True
+        path = fields.get("uidgid_file")
+        if path is not None:
+            fields.discard("uidgid_file")
+            try:
+                status = await Compute(os.stat, path)
+            except OSError as error:
+                self._log("error", f"stat({path}) failed: {error.strerror}", request, {"userdb": entry.name})
+                request.tempfail = True
+            else:
+                fields["uid"], fields["gid"] = str(status.st_uid), str(status.st_gid)
+
+    async def iterate(self) -> Iterable[str]:
+        """The users of all userdbs, one after the other.
+
+        Raises:
+            ScriptError: one of them cannot list its users.
+        """
+        users: list[str] = []
+        for entry in self._entries:
+            users.extend(await entry.userdb.iterate())
+        return users
+
+    def _expand(self, entry: UserdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
+        for name, template in fields:
+            try:
+                value = template.expand(request_variables(request, self._dialect, id=str(entry.id)))
+            except ExpansionError as error:
+                self._log("error", f"Failed to expand {name}={template.text}: {error}", request, {"userdb": entry.name})
+                return False
+            self._setter.set_userdb_field(request, name, value)
+        return True
+
+
+def _rule(entry: UserdbEntry, result: UserdbResult) -> Rule:
+    if result is OK:
+        return entry.result_success
+    return entry.result_internalfail if result is INTERNAL_FAILURE else entry.result_failure
+
+
+def _uid(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def _gid(name: str) -> int:
+    return grp.getgrnam(name).gr_gid
