@@ -1,0 +1,61 @@
+"""The control socket: one JSON object a line in, one a line out."""
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+from authlua.server.ready import Connection
+
+if TYPE_CHECKING:
+    from authlua.server.app import App
+    from authlua.server.listeners import Listener
+
+MAX_LINE = 65536
+
+
+class Control(Connection):
+    """An admin's command line.
+
+    ``{"command": "reload"}``, ``{"command": "status"}`` and ``{"command": "cache-flush", "users": […]}`` are answered
+    with ``{"ok": true, …}`` or ``{"ok": false, "error": "…"}``.
+    """
+
+    def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
+        self._app = app
+        self._buffer = b""
+        super().__init__(app.ready, sock)
+
+    def received(self, data: bytes) -> None:
+        """Serve each command that *data* completes."""
+        self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            self._command(line)
+        if len(self._buffer) > MAX_LINE:
+            self.close()
+
+    def _command(self, line: bytes) -> None:
+        try:
+            command = json.loads(line)
+            name = command["command"]
+        except (ValueError, TypeError, KeyError):
+            self._answer(ok=False, error='expected an object such as {"command": "status"}')
+            return
+        match name:
+            case "status":
+                self._answer(ok=True, status=self._app.status())
+            case "cache-flush":
+                self._answer(ok=True, flushed=self._app.cache_flush(command.get("users") or ()))
+            case "reload":
+                self._app.request_reload(self._reloaded)
+            case _:
+                self._answer(ok=False, error=f"unknown command {name!r}; known are reload, status, cache-flush")
+
+    def _reloaded(self, error: str | None) -> None:
+        if error is None:
+            self._answer(ok=True)
+        else:
+            self._answer(ok=False, error=error)
+
+    def _answer(self, **answer: Any) -> None:
+        self.write(json.dumps(answer).encode() + b"\n")

@@ -1,0 +1,78 @@
+"""Driving the core: its wishes come true on trio.
+
+One function takes the first step on the spot (`begin`); only a core that wishes for something is carried on inside
+a task (`finish`). Both run the same coroutines of `authlua.auth`.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import trio
+
+from authlua.wishes import Compute, Sleep, Wish
+
+T = TypeVar("T")
+
+
+class Done(NamedTuple):
+    """What the core came to."""
+
+    value: Any
+
+
+def begin(core: Coroutine[Wish, Any, Any], answer: Any = None) -> Done | Wish:
+    """Run *core* until it is done or wishes for something."""
+    try:
+        return core.send(answer)
+    except StopIteration as done:
+        return Done(done.value)
+
+
+_hashing = trio.CapacityLimiter(os.cpu_count() or 1)
+
+
+async def _compute(wish: Compute) -> Any:
+    return await trio.to_thread.run_sync(wish.function, *wish.args, abandon_on_cancel=True, limiter=_hashing)
+
+
+async def _sleep(wish: Sleep) -> None:
+    await trio.sleep(wish.seconds)
+
+
+FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {Compute: _compute, Sleep: _sleep}
+"""How each kind of wish comes true."""
+
+
+async def finish(core: Coroutine[Wish, Any, Any], wish: Wish, *stop_at: type[Wish]) -> Done | Wish:
+    """Carry *core* on from its *wish* until it is done, or wishes for one of the kinds in *stop_at*.
+
+    However this ends, a core that did not come to its end is closed, so that what it holds is released.
+    """
+    try:
+        step: Done | Wish = wish
+        while isinstance(step, Wish) and not isinstance(step, stop_at):
+            try:
+                answer = await FULFIL[type(step)](step)
+            except Exception as failure:
+                try:
+                    step = core.throw(failure)
+                except StopIteration as done:
+                    step = Done(done.value)
+            else:
+                step = begin(core, answer)
+    except BaseException:
+        core.close()
+        raise
+    return step
+
+
+async def complete(core: Coroutine[Wish, Any, T]) -> T:
+    """All of *core*, from start to end; for those who have nothing else to do meanwhile."""
+    step = begin(core)
+    if isinstance(step, Wish):
+        step = await finish(core, step)
+    if not isinstance(step, Done):
+        raise AssertionError("without stop_at, only the end is an end")
+    value: T = step.value
+    return value

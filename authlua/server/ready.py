@@ -1,0 +1,179 @@
+"""All connections that are ready, served in one go.
+
+Every socket of the server is registered in one epoll set. The set's own descriptor is what the single task waits for;
+when it wakes, it reads, answers and writes each connection that is ready. So what a request costs hardly depends on
+how many connections there are, and a request that never waits needs no task of its own.
+"""
+
+import select
+import socket
+from typing import Protocol
+
+import trio
+
+READ_SIZE = 16384
+"""Bytes taken from a connection at a time, so that nobody's flood starves the others."""
+
+MAX_UNSENT = 51200
+"""Bytes queued for a peer at which reading from it pauses until it reads (spec: Dovecot's output throttle)."""
+
+
+class Pollable(Protocol):
+    """Something with a descriptor that is told when it is ready."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+    def ready(self, events: int) -> None:
+        """Act on *events*, a set of ``select.EPOLL*`` bits, without waiting."""
+        ...
+
+
+class Ready:
+    """The epoll set and the task that serves it."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._served: dict[int, Pollable] = {}
+
+    def watch(self, served: Pollable, events: int) -> None:
+        """Serve *served* from now on whenever one of *events* happens."""
+        fd = served.fileno()
+        if fd in self._served:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+            self._served[fd] = served
+
+    def forget(self, served: Pollable) -> None:
+        """Serve it no more; before its descriptor is closed."""
+        fd = served.fileno()
+        if self._served.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        epoll = self._epoll
+        served = self._served
+        while True:
+            await trio.lowlevel.wait_readable(epoll)
+            for fd, events in epoll.poll(0):
+                one = served.get(fd)
+                if one is not None:
+                    one.ready(events)
+
+    def close(self) -> None:
+        """Give the set back."""
+        self._epoll.close()
+
+
+class Connection:
+    """A stream socket: reads into `received`, writes what it is given, pauses reading when its peer does not read.
+
+    What a subclass raises in `received` is its own affair, but for `OSError`s of the socket, which end the connection.
+    """
+
+    def __init__(self, ready: Ready, sock: socket.socket) -> None:
+        self._ready = ready
+        self._sock = sock
+        self._unsent = b""
+        self._drained: trio.Event | None = None
+        self._paused = False
+        self.closed = False
+        sock.setblocking(False)
+        ready.watch(self, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
+
+    def received(self, data: bytes) -> None:
+        """Deal with bytes that came in."""
+        raise AssertionError("a connection says what it does with its bytes")
+
+    def ended(self) -> None:
+        """The connection is closed: release what belongs to it."""
+
+    def ready(self, events: int) -> None:
+        """Write what waits to be written, read what is there to be read."""
+        if events & select.EPOLLOUT and not self.closed:
+            self._flush()
+        if events & ~select.EPOLLOUT and not self.closed:
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self.received(data)
+            else:
+                self.close()
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, now as far as possible, the rest when the peer reads."""
+        if not data or self.closed:
+            return
+        if self._unsent:
+            self._unsent += data
+        else:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close()
+                return
+            if sent == len(data):
+                return
+            self._unsent = data[sent:]
+        self._watch()
+
+    def pause(self, paused: bool) -> None:
+        """Stop reading, or go on."""
+        self._paused = paused
+        if not self.closed:
+            self._watch()
+
+    async def drained(self) -> None:
+        """Wait until the peer has read most of what was written."""
+        if len(self._unsent) >= MAX_UNSENT and not self.closed:
+            if self._drained is None:
+                self._drained = trio.Event()
+            await self._drained.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """End the connection; what could not be written is dropped."""
+        if self.closed:
+            return
+        self.closed = True
+        self._ready.forget(self)
+        self._sock.close()
+        self._release()
+        self.ended()
+
+    def _flush(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._unsent = self._unsent[sent:]
+        if len(self._unsent) < MAX_UNSENT // 3:
+            self._release()
+        self._watch()
+
+    def _release(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    def _watch(self) -> None:
+        reading = not self._paused and len(self._unsent) < MAX_UNSENT
+        events = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if self._unsent else 0)
+        self._ready.watch(self, events)

@@ -1,0 +1,142 @@
+"""The life of the server: start, signals, reload, stop."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+import trio
+
+from authlua.config import Settings
+from authlua.errors import ConfigError
+from authlua.secret import Secret
+from authlua.server.app import App, Core, load_token_secret, open_core
+from authlua.server.listeners import Listener, open_listeners
+from authlua.server.systemd import notify, passed_sockets, watchdog_interval
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+Companion = Callable[[App, trio.Event], Awaitable[None]]
+"""Runs beside the server; may set the event to stop it."""
+
+STOP_TIMEOUT = 10.0
+"""Seconds that open requests get to finish once the server was told to stop."""
+
+
+def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBoundLogger") -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        load: reads the configuration anew, for a reload.
+
+    Raises:
+        ConfigError: the configuration or a socket is no good; nothing stays bound.
+        ScriptError: a script does not load.
+    """
+    passed = passed_sockets()
+    secret = load_token_secret(settings.server.base_dir, log)
+    core = open_core(settings, log, token_secret=secret)
+    listeners = open_listeners(settings.listeners, passed)
+    if settings.server.user:
+        become(settings.server.user)
+    run(settings, core, listeners, load, log, secret)
+
+
+def run(
+    settings: Settings,
+    core: Core,
+    listeners: list[Listener],
+    load: Callable[[], Settings],
+    log: "FilteringBoundLogger",
+    secret: Secret | None,
+    companion: Companion | None = None,
+) -> None:
+    """Run the event loop with what has been opened.
+
+    Args:
+        secret: signs auth tokens.
+    """
+
+    def reload() -> Core:
+        fresh = load()
+        if (fresh.listeners, fresh.server) != (settings.listeners, settings.server):
+            log.warning("restart_needed", reason="changes of listeners and of [server] need a restart")
+        return open_core(fresh, log, token_secret=secret)
+
+    app = App(settings, core, log, reload)
+    trio.run(partial(_main, app, listeners, companion))
+
+
+def become(user: str) -> None:
+    """Give up root for *user*, for good.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise ConfigError([f"server.user: no such user: {user}"]) from None
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+
+async def _main(app: App, listeners: list[Listener], companion: Companion | None) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        app.tasks = nursery
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            nursery.start_soon(_obey, app, signals, stop)
+            nursery.start_soon(app.ready.run)
+            nursery.start_soon(app.failures.run)
+            nursery.start_soon(app.expiry.run)
+            nursery.start_soon(_watchdog)
+            if companion is not None:
+                nursery.start_soon(companion, app, stop)
+            for listener in listeners:
+                listener.start(app)
+            log_ready(app, listeners)
+            await stop.wait()
+            notify("STOPPING=1")
+            app.log.info("stopping")
+            for listener in listeners:
+                listener.stop()
+            app.failures.flush()
+            with trio.move_on_after(STOP_TIMEOUT):
+                while not app.idle:
+                    await trio.sleep(0.02)
+                    app.failures.flush()
+        app.close()
+        nursery.cancel_scope.cancel()
+    app.log.info("stopped")
+
+
+def log_ready(app: App, listeners: list[Listener]) -> None:
+    """Say that the server is there, and where."""
+    for listener in listeners:
+        app.log.info("listening", kind=listener.settings.kind, at=listener.name)
+    app.log.info("ready", pid=app.spid, dialect=str(app.dialect))
+    notify("READY=1", f"STATUS=serving {len(listeners)} sockets")
+
+
+async def _obey(app: App, signals: AsyncIterator[int], stop: trio.Event) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+            error = app.reload()
+            notify("READY=1", f"STATUS={'reloaded' if error is None else 'reload failed, the old scripts serve on'}")
+        else:
+            stop.set()
+
+
+async def _watchdog() -> None:
+    interval = watchdog_interval()
+    while interval is not None:
+        notify("WATCHDOG=1")
+        await trio.sleep(interval)
