@@ -7,6 +7,7 @@ help: ## say what there is to make
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: setup ## serve the example users of conf/users.passwd under ./run; Ctrl-C ends it
+	@echo "To try it, in a second terminal: .venv/bin/authlua test-auth --socket run/auth-client alice wonderland"
 	@exec .venv/bin/authlua serve --script conf/example.lua
 
 test: setup clients ## run all tests, with the real mail programs where root can install them
