@@ -1,0 +1,99 @@
+"""Is it Dovecot's answer? Every template a real 2.3 and a real 2.4 were asked about, for two requests."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authlua.dialect import Dialect
+from authlua.fields import Fields
+from authlua.request import AuthRequest
+from authlua.secret import Secret
+from authlua.variables import ExpansionError, compile_template, request_variables
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+RECORDED = {
+    dialect: json.loads((VECTORS / f"var-expand-{dialect}.json").read_text())
+    for dialect in (Dialect.V2_3, Dialect.V2_4)
+}
+DIFFERENT = {
+    Dialect.V2_3: {
+        "OpenSSL has ciphers that are not offered here": ["AES-256-OFB", "AES-256-CFB"],
+        "the first of several mistakes is reported, not the last": ["T;F}%{if;x;==;1;T;F}", "T;F}%{nosuch}"],
+    },
+    Dialect.V2_4: {
+        "a lone y is text": ["}y%{"],
+        "switch came with 2.4.3": ["switch"],
+        "a later release may say where it comes from": ["dovecot:version", "dovecot:revision"],
+        "of several alternatives the first that fits wins, as in PCRE": ["(a|ai|ail)", "j|jo|joe"],
+        "a quantifier behind a quantifier makes it lazy, as in PCRE": ["o+?"],
+    },
+}
+"""Where we know better, or Dovecot later did: reason, and the piece of a template that shows it."""
+
+
+def request_of(recorded: dict[str, Any], name: str) -> AuthRequest:
+    """The request that was sent to Dovecot when *recorded* was."""
+    sent = recorded["requests"][name]
+    request = AuthRequest(sent["service"], mech="PLAIN")
+    request.user = request.original_user = request.translated_user = sent["user"]
+    request.password = Secret(sent["password"].encode())
+    request.rip, request.lip = sent.get("rip"), sent.get("lip")
+    request.rport, request.lport = int(sent.get("rport", 0)), int(sent.get("lport", 0))
+    request.real_rip, request.real_lip = sent.get("real_rip"), sent.get("real_lip")
+    request.real_rport, request.real_lport = int(sent.get("real_rport", 0)), int(sent.get("real_lport", 0))
+    request.session, request.local_name = sent.get("session"), sent.get("local_name")
+    request.client_id = sent.get("client_id")
+    request.secured = "secured" if "secured" in sent else ""
+    request.valid_client_cert = "valid-client-cert" in sent
+    request.passdb_fields = Fields(recorded["passdb_fields"].items())
+    request.userdb_fields = Fields(recorded["userdb_fields"].items())
+    return request
+
+
+def differs(dialect: Dialect, case: dict[str, str]) -> bool:
+    """Whether *case* is one of `DIFFERENT`."""
+    pieces = [piece for pieces in DIFFERENT[dialect].values() for piece in pieces]
+    return case["template"] == "y" or any(piece in case["template"] for piece in pieces)
+
+
+def outcomes(dialect: Dialect, name: str, case: dict[str, str]) -> tuple[str, str]:
+    """What Dovecot gave for the request *name*, and what we give, each as ``ok: …`` or ``error: …``."""
+    recorded = RECORDED[dialect]
+    environ = {"VAR_EXPAND": recorded["environment"]["VAR_EXPAND"]}
+    variables = request_variables(request_of(recorded, name), dialect, id="1", environ=environ)
+    try:
+        given = "ok: " + compile_template(case["template"], dialect).expand(variables)
+    except ExpansionError as error:
+        given = f"error: {error}"
+    (expected,) = (f"{key.removeprefix(name + '_')}: {text}" for key, text in case.items() if key.startswith(name))
+    return expected, given
+
+
+ALL = [(dialect, case) for dialect, recorded in RECORDED.items() for case in recorded["cases"]]
+
+
+@pytest.mark.parametrize("name", ["full", "bare"])
+@pytest.mark.parametrize(
+    ("dialect", "case"),
+    [
+        pytest.param(dialect, case, id=f"{dialect}-{case['template'][:40]}")
+        for dialect, case in ALL
+        if not differs(dialect, case)
+    ],
+)
+def test_a_template_gives_what_dovecot_gave(dialect: Dialect, case: dict[str, str], name: str) -> None:
+    """The same text or the same error; where Dovecot crashed, an `ExpansionError` or some text."""
+    expected, given = outcomes(dialect, name, case)
+    assert expected in (given, "crash: ")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "reason"), [(dialect, reason) for dialect in DIFFERENT for reason in DIFFERENT[dialect]]
+)
+def test_a_listed_difference_is_one(dialect: Dialect, reason: str) -> None:
+    """No excuse outlives its cause."""
+    pieces = DIFFERENT[dialect][reason]
+    cases = [case for of, case in ALL if of == dialect and any(piece in case["template"] for piece in pieces)]
+    assert any(expected != given for case in cases for expected, given in [outcomes(dialect, "full", case)])
