@@ -4,6 +4,7 @@ import configparser
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,15 @@ def test_the_service_takes_every_socket():
     assert {*wanted, "authlua.socket"} == {path.name for path in SOCKETS}
 
 
-def test_each_socket_has_a_name_of_its_own():
-    """The server finds its listener by the name."""
-    names = [unit(path)["Socket"]["FileDescriptorName"] for path in SOCKETS]
-    assert len(names) == len(set(names))
+def test_each_socket_is_a_listener_of_the_configuration():
+    """The server finds its listener by the name, and refuses to start with a socket that none has."""
+    config = tomllib.loads((UNITS.parent / "conf/authlua.toml").read_text())
+    base_dir = Path(config["server"]["base_dir"])
+    listeners = {one.get("name") or one["kind"]: str(base_dir / one["path"]) for one in config["listener"]}
+    units = [unit(path)["Socket"] for path in SOCKETS]
+    sockets = {one["FileDescriptorName"]: one["ListenStream"] for one in units}
+    assert len(sockets) == len(units)
+    assert sockets.items() <= listeners.items()
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd is missing: apt-get install systemd")
