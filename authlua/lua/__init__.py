@@ -1,0 +1,11 @@
+"""Lua: scripts written for Dovecot, called as Dovecot calls them. The only room that knows lupa.
+
+`load_passdb` and `load_userdb` give a script as a database. Their methods are ``async`` yet know no event loop: they
+await the wishes of `authlua.wishes` alone, and only when the script does something that takes time.
+"""
+
+from authlua.lua.calls import ScriptLog, ScriptOptions
+from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
+from authlua.lua.detect import detect
+
+__all__ = ["LuaPassdb", "LuaUserdb", "ScriptLog", "ScriptOptions", "detect", "load_passdb", "load_userdb"]

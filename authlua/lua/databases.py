@@ -1,0 +1,243 @@
+"""A script as a passdb or a userdb: loaded, asked, closed."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError
+from authlua.lua.calls import DEFAULTS, Calls, ScriptLog, ScriptOptions
+from authlua.lua.conversion import c_string, lua_string, text
+from authlua.lua.detect import detect
+from authlua.lua.engine import MISSING, RAISED, WISH, Engine, Step
+from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, USERDB_LOOKUP, Judge, raised, users
+from authlua.lua.rules import RULES
+from authlua.request import AuthRequest
+from authlua.results import PassdbReply, UserdbReply
+from authlua.secret import Secret
+
+
+class _Database:
+    """One loaded script."""
+
+    def __init__(self, engine: Engine, calls: Calls, cache_key: str | None) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._judge = Judge(calls)
+        self.cache_key = cache_key
+        """The template a 2.4 script gave for the cache's key; `None` if it gave none."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect the script is run in."""
+        return self._calls.rules.dialect
+
+    @property
+    def busy(self) -> int:
+        """How many calls wait for something; closing ends them with a `ScriptError`."""
+        return self._engine.busy
+
+    def close(self) -> None:
+        """Call ``script_deinit``, whose error is only logged, and free the Lua state; once."""
+        if self._engine.closed:
+            return
+        step = self._engine.call("script_deinit")
+        if step[0] == RAISED:
+            problem = raised("script_deinit", 0, 0, step)
+            self._calls.log("error", f"script_deinit() failed: {problem}", None, {})
+        self._engine.close()
+
+
+class LuaPassdb(_Database):
+    """A passdb in Lua. Its methods await only wishes, and end in one ``send(None)`` if the script never waits."""
+
+    def __init__(self, engine: Engine, calls: Calls, cache_key: str | None) -> None:
+        super().__init__(engine, calls, cache_key)
+        self.verifies = engine.defines("auth_password_verify")
+        """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
+
+    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
+        """Call ``auth_password_verify(request, password)``.
+
+        Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
+        """
+        step = self._engine.start(b"auth_password_verify", request, c_string(password.reveal()))
+        if step[0] == WISH:
+            step = await self._engine.finish(step)
+        return self._judge.passdb(PASSWORD_VERIFY, step, request)
+
+    async def lookup(self, request: AuthRequest) -> PassdbReply:
+        """Call ``auth_passdb_lookup(request)``.
+
+        Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
+        """
+        step = self._engine.start(b"auth_passdb_lookup", request)
+        if step[0] == WISH:
+            step = await self._engine.finish(step)
+        return self._judge.passdb(PASSDB_LOOKUP, step, request)
+
+
+class LuaUserdb(_Database):
+    """A userdb in Lua. Its methods await only wishes, and end in one ``send(None)`` if the script never waits."""
+
+    async def lookup(self, request: AuthRequest) -> UserdbReply:
+        """Call ``auth_userdb_lookup(request)``.
+
+        Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
+        """
+        step = self._engine.start(b"auth_userdb_lookup", request)
+        if step[0] == WISH:
+            step = await self._engine.finish(step)
+        return self._judge.userdb(USERDB_LOOKUP, step, request)
+
+    async def iterate(self) -> Iterable[str]:
+        """The names that ``auth_userdb_iterate()`` returns, in Lua's order.
+
+        Raises `ScriptError` with the text to log, also when the script has no such function.
+        """
+        step = self._engine.start_listing(b"auth_userdb_iterate")
+        if step[0] == WISH:
+            step = await self._engine.finish(step)
+        count = users(step)
+        return self._engine.listed(count)
+
+
+def load_passdb(
+    path: Path | str,
+    *,
+    log: ScriptLog,
+    server_dialect: Dialect,
+    dialect: Dialect | None = None,
+    options: ScriptOptions = DEFAULTS,
+) -> LuaPassdb:
+    """Load the script at *path* as a passdb.
+
+    *dialect* is what the script was written for; `None` reads it off the script, and *server_dialect* decides when that
+    shows nothing. Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
+    """
+    return LuaPassdb(*_load("passdb", path, log, dialect, server_dialect, options))
+
+
+def load_userdb(
+    path: Path | str,
+    *,
+    log: ScriptLog,
+    server_dialect: Dialect,
+    dialect: Dialect | None = None,
+    options: ScriptOptions = DEFAULTS,
+) -> LuaUserdb:
+    """Load the script at *path* as a userdb; the rest as in `load_passdb`."""
+    return LuaUserdb(*_load("userdb", path, log, dialect, server_dialect, options))
+
+
+def _load(
+    database: str,
+    path: Path | str,
+    log: ScriptLog,
+    dialect: Dialect | None,
+    server_dialect: Dialect,
+    options: ScriptOptions,
+) -> tuple[Engine, Calls, str | None]:
+    """The order of Dovecot 2.3.16 and later (``core:2.3.16:src/lib-lua/dlua-script.c:dlua_script_init``)."""
+    script = os.fspath(path)
+    failed = _Failed(database, script, dialect or server_dialect)
+    try:
+        with open(script, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        raise failed.to_read(f"access({script}) failed: {error.strerror}") from error
+    if dialect is None:
+        failed.dialect = dialect = detect(source) or server_dialect
+    calls = Calls(script, database, RULES[dialect], options, log)
+    engine = Engine(calls, options)
+    try:
+        cache_key = _run(engine, calls, failed)
+    except BaseException:
+        engine.close()
+        raise
+    return engine, calls, cache_key
+
+
+class _Failed:
+    """Names what failed, as Dovecot does in each dialect."""
+
+    def __init__(self, database: str, script: str, dialect: Dialect) -> None:
+        self.database = database
+        self.script = script
+        self.dialect = dialect
+
+    def to_read(self, problem: str) -> ScriptError:
+        return self._error(f"Lua script '{self.script}': ", problem)
+
+    def to_start(self, problem: str) -> ScriptError:
+        return self._error("script_init() failed: ", problem)
+
+    def to_give_a_key(self, problem: str) -> ScriptError:
+        return self._error(f"auth_{self.database}_get_cache_key() failed: ", problem)
+
+    def _error(self, place_2_4: str, problem: str) -> ScriptError:
+        place = "initialization failed: " if self.dialect is Dialect.V2_3 else place_2_4
+        return ScriptError(f"{self.database}-lua: {place}{problem}")
+
+
+def _run(engine: Engine, calls: Calls, failed: _Failed) -> str | None:
+    """Compile and run the script, and call what it wants called at the start; its cache key, if it names one."""
+    try:
+        engine.compile(calls.script)
+    except ScriptError as error:
+        raise failed.to_read(str(error)) from error
+    step = engine.run()
+    if step[0] == RAISED:
+        message = "(null)" if step[1] is None else text(step[1])
+        raise failed.to_start(f"lua_pcall({calls.script}) failed: {message}")
+    _check_load(engine.call("script_load"), failed)
+    if not calls.rules.is_2_4:
+        _check_init(engine.call("script_init"), failed)
+        return None
+    step = engine.call("script_init", engine.table(_settings(calls.options.settings)))
+    if step[0] == RAISED:
+        raise failed.to_start(raised("script_init", 1, 0, step))
+    return _cache_key(engine, f"auth_{calls.database}_get_cache_key", failed)
+
+
+def _check_load(step: Step, failed: _Failed) -> None:
+    """``script_load`` may return nothing, nil or 0; anything else refuses the script."""
+    if step[0] == RAISED:
+        raise failed.to_start(raised("script_load", 0, 1, step))
+    if step[0] != MISSING and step[1] != b"nil" and step[2] != 0:
+        raise failed.to_start(f"script_load() refused: expected 0 or nothing, got {_shown(step)}")
+
+
+def _check_init(step: Step, failed: _Failed) -> None:
+    """In 2.3 ``script_init`` gets nothing and must return the integer 0."""
+    if step[0] == MISSING:
+        return
+    if step[0] == RAISED:
+        raise failed.to_start(raised("script_init", 0, 1, step))
+    if step[1] != b"integer":
+        raise failed.to_start("script_init() returned non-number")
+    if step[2] != 0:
+        raise failed.to_start("Script init failed")
+
+
+def _cache_key(engine: Engine, name: str, failed: _Failed) -> str | None:
+    step = engine.call(name)
+    if step[0] == MISSING:
+        return None
+    if step[0] == RAISED:
+        raise failed.to_give_a_key(raised(name, 0, 1, step))
+    kind, value = step[1:]
+    if kind == b"string":
+        return text(value)
+    if kind in (b"integer", b"float"):
+        return str(value)
+    raise failed.to_give_a_key(f"db-lua: {name} invalid return value (expected string, got {kind.decode()})")
+
+
+def _shown(step: Step) -> str:
+    kind, value = step[1:]
+    return repr(text(value)) if isinstance(value, bytes) else kind.decode() if value is None else str(value)
+
+
+def _settings(settings: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {lua_string(name): lua_string(value) for name, value in settings.items()}

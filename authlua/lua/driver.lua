@@ -1,0 +1,469 @@
+-- What every engine runs: calls in pooled coroutines, wishes that travel out of them, and the table `core`
+-- from which the files of api/ build what a script sees.
+--
+-- Python calls the functions of the table returned at the end. Python's own callables come in `host`; each is kept
+-- as an upvalue of the Lua functions that need it, takes and gives plain values, and answers nil and a text when it
+-- refuses. Lua 5.1 to 5.5 and LuaJIT run this file, so it is written in what they share.
+
+local host, options = ...
+
+local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
+local status_of, close, isyieldable = coroutine.status, coroutine.close, coroutine.isyieldable
+local type, next, rawget, select, error, tostring = type, next, rawget, select, error, tostring
+local tonumber, xpcall, pcall, setmetatable, concat = tonumber, xpcall, pcall, setmetatable, table.concat
+local traceback, unpack, globals = debug.traceback, table.unpack or unpack, _G
+local integer_kind = math.type
+
+-- How a step begins that is handed to Python; engine.py has the same numbers.
+local DONE, RAISED, WISH, MISSING, REFUSED = 0, 1, 2, 3, 4
+
+-- ## Python is closed first: no door in the globals, and what a callback looks like from here has no attributes.
+do
+  python, package.loaded.python = nil, nil
+  local registry = debug.getregistry()
+  registry.Py_None = nil
+  local callable = registry.POBJECT
+  for name in next, callable do
+    if name ~= "__call" and name ~= "__gc" then
+      callable[name] = nil
+    end
+  end
+  callable.__tostring = function() return "authlua" end
+  callable.__metatable = false
+  collectgarbage() -- what only weak tables still hold of it
+end
+
+local core = {
+  host = host,
+  options = options,
+  dovecot = {},      -- the script's global: sub-tables
+  members = {},      -- its functions, which `pairs(dovecot)` does not show
+  debugging = {},    -- the calls whose request asked for debug lines
+  passthrough = {},  -- call → its passthrough event that has not been logged yet
+  current = nil,     -- the call that runs now; nil while the script loads
+}
+
+-- ## Calls
+--
+-- A slot is a coroutine that runs one call after the other: a call that never waits costs one resume and one yield.
+
+local WISHING = {}                            -- what a coroutine yields in front of a wish; no script holds it
+local idle, idle_count = {}, 0                -- slots without a call
+local waiting = {}                            -- call → slot, for calls whose wish is being fulfilled
+local slots = setmetatable({}, { __mode = "k" })  -- coroutine → true, for those that are slots
+local names                                   -- the last list of users, until Python has taken it
+
+local buffer = {}                             -- fields on their way out
+
+-- What an auth function returned, as one flat step: the code, and the second result by its kind:
+-- nil, a string, `true` and a table's raw keys and values, or `false` and the name of a type that cannot be used.
+local function flatten(code, second)
+  local kind = type(code)
+  if kind ~= "number" then
+    local number = kind == "string" and tonumber(code)
+    if not number then
+      return REFUSED, kind
+    end
+    code = number
+  end
+  kind = type(second)
+  if kind == "table" then
+    local last = 0
+    for key, value in next, second do
+      buffer[last + 1], buffer[last + 2] = key, value
+      last = last + 2
+    end
+    if last > 4000 then
+      return REFUSED, "table of more than 2000 fields"
+    end
+    return DONE, code, true, unpack(buffer, 1, last)
+  elseif kind == "string" or kind == "nil" then
+    return DONE, code, second
+  elseif kind == "number" then
+    return DONE, code, tostring(second)
+  end
+  return DONE, code, false, kind
+end
+
+-- The users an iterate function returned; Python takes them in pieces.
+local function listing(users)
+  if type(users) ~= "table" then
+    return REFUSED, "Cannot iterate, return value is not table"
+  end
+  local list, count = {}, 0
+  for _, user in next, users do
+    local kind = type(user)
+    if kind ~= "string" and kind ~= "number" then
+      return REFUSED, "Value is not string"
+    end
+    count = count + 1
+    list[count] = tostring(user)
+  end
+  names = list
+  return DONE, count
+end
+
+local function new_slot()
+  local open, shut = core.new_view()
+  local function done(...)
+    shut()
+    return flatten(...)
+  end
+  local function body(fn, call, user, flags, password)
+    while true do
+      if not flags then
+        fn, call, user, flags, password = yield(listing(fn()))
+      elseif password then
+        fn, call, user, flags, password = yield(done(fn(open(call, user, flags), password)))
+      else
+        fn, call, user, flags, password = yield(done(fn(open(call, user, flags))))
+      end
+    end
+  end
+  local slot = { coroutine = create(body), shut = shut }
+  slots[slot.coroutine] = true
+  return slot
+end
+
+-- A message as Dovecot logs it: with a traceback, of which our own lines are left out; nil when it is no text.
+local function explained(message, thread)
+  local kind = type(message)
+  if kind ~= "string" and kind ~= "number" and kind ~= "nil" then
+    return nil
+  end
+  message = message ~= nil and tostring(message) or nil
+  local text
+  if thread then
+    text = traceback(thread, message)
+  else
+    text = traceback(message, 2)
+  end
+  return (text:gsub("\n\t%[authlua%][^\n]*", ""))
+end
+
+local function leave(slot, call)
+  core.current = nil
+  core.debugging[call] = nil
+  if core.passthrough[call] then
+    core.leak(call)
+  end
+end
+
+-- What became of a slot after it was resumed.
+local function step(slot, ok, first, ...)
+  local call = slot.call
+  if ok then
+    if first == WISHING then
+      core.current = nil
+      waiting[call] = slot
+      return WISH, call, ...
+    end
+    leave(slot, call)
+    if idle_count < 100 then
+      idle_count = idle_count + 1
+      idle[idle_count] = slot
+    end
+    return first, ...
+  end
+  slot.shut()
+  leave(slot, call)
+  return RAISED, explained(first, slot.coroutine)
+end
+
+-- Call the global function `name`. `flags` are the booleans of the request, nil for a call without one.
+local function start(name, call, user, flags, password)
+  local fn = rawget(globals, name)
+  if type(fn) ~= "function" then
+    return MISSING, name
+  end
+  local slot
+  if idle_count > 0 then
+    slot = idle[idle_count]
+    idle_count = idle_count - 1
+  else
+    slot = new_slot()
+  end
+  slot.call = call
+  core.current = call
+  return step(slot, resume(slot.coroutine, fn, call, user, flags, password))
+end
+
+-- A wish of `call` is fulfilled; the results go back to where it was made.
+local function continue(call, ...)
+  local slot = waiting[call]
+  waiting[call] = nil
+  core.current = call
+  return step(slot, resume(slot.coroutine, true, ...))
+end
+
+-- Nobody waits for `call` any more.
+local function abandon(call)
+  local slot = waiting[call]
+  if not slot then
+    return
+  end
+  waiting[call] = nil
+  slot.shut()
+  leave(slot, call)
+  if close then
+    close(slot.coroutine)
+  end
+end
+
+-- ## Wishes
+--
+-- Where Lua can not leave the running function (inside a C function such as table.sort or string.gsub, while the
+-- script loads, and anywhere in plain 5.1, whose pcall can not be left), a wish is declined and the API does the
+-- work on the spot.
+
+local try_yield
+if isyieldable then
+  function try_yield(...)
+    if isyieldable() then
+      return yield(...)
+    end
+    return false
+  end
+elseif options.version == "5.2" then
+  local function outcome(ok, ...)
+    if ok then
+      return ...
+    end
+    return false
+  end
+  function try_yield(...)
+    return outcome(pcall(yield, ...))
+  end
+else
+  function try_yield()
+    return false
+  end
+end
+
+-- Wish for `kind` with plain values; true and the results, or false when there is no way to wait here.
+function core.wish(kind, ...)
+  return try_yield(WISHING, kind, ...)
+end
+
+-- ## The script's own coroutines
+--
+-- Its calls run in coroutines although Dovecot's do not, so the library is put right: at the top of a call a script
+-- sees the main coroutine and can not yield. A wish made further inside passes through every resume on its way out.
+
+local main, is_main = running()
+local _, OUTSIDE = pcall(yield)
+
+local function relay(thread, ok, first, ...)
+  if ok and first == WISHING then
+    return relay(thread, resume(thread, try_yield(first, ...)))
+  end
+  return ok, first, ...
+end
+
+function coroutine.resume(thread, ...)
+  return relay(thread, resume(thread, ...))
+end
+
+local function unwrapped(thread, ok, first, ...)
+  if ok then
+    return first, ...
+  end
+  if close and status_of(thread) == "dead" then
+    close(thread)
+  end
+  error(first, type(first) == "string" and 2 or 0)
+end
+
+function coroutine.wrap(fn)
+  local thread = create(fn)
+  return function(...)
+    return unwrapped(thread, relay(thread, resume(thread, ...)))
+  end
+end
+
+function coroutine.yield(...)
+  if slots[running() or ""] then
+    error(OUTSIDE, 0)
+  end
+  return yield(...)
+end
+
+function coroutine.running()
+  local thread, first = running()
+  if slots[thread or ""] then
+    return main, is_main
+  end
+  return thread, first
+end
+
+function coroutine.status(thread)
+  if thread == main and main ~= nil and slots[running() or ""] then
+    return "running"
+  end
+  return status_of(thread)
+end
+
+if isyieldable then
+  function coroutine.isyieldable(thread)
+    if slots[running() or ""] and (thread == nil or thread == main) then
+      return false
+    elseif thread == nil then
+      return isyieldable()
+    end
+    return isyieldable(thread)
+  end
+end
+
+-- ## Arguments, checked as Dovecot's C functions check them
+
+-- How many arguments a function got; the receiver of a method counts.
+function core.expect(got, low, high)
+  if got < low or got > (high or low) then
+    local wanted = high and high > low and low .. " to " .. high or low
+    error("expected " .. wanted .. " arguments, got " .. got, 0)
+  end
+end
+
+local function bad_argument(position, name, problem)
+  error("bad argument #" .. position .. " to '" .. name .. "' (" .. problem .. ")", 4)
+end
+
+-- A string; a number counts as one.
+function core.string(value, position, name)
+  local kind = type(value)
+  if kind == "string" then
+    return value
+  elseif kind == "number" then
+    return tostring(value)
+  end
+  bad_argument(position, name, "string expected, got " .. kind)
+end
+
+-- An integer; a text that reads as one counts. Lua before 5.3 has none and cuts the fraction off.
+function core.integer(value, position, name)
+  local number = type(value) == "number" and value or type(value) == "string" and tonumber(value)
+  if not number then
+    bad_argument(position, name, "number expected, got " .. type(value))
+  end
+  local whole = number >= 0 and math.floor(number) or math.ceil(number)
+  if not integer_kind then
+    return whole
+  elseif whole ~= number or integer_kind(whole) ~= "integer" then
+    bad_argument(position, name, "number has no integer representation")
+  end
+  return whole
+end
+
+-- Hand on what a callback returned; raise what it refuses, without a position, as Dovecot's errors have none.
+function core.checked(value, refusal)
+  if refusal ~= nil then
+    error(refusal, 0)
+  end
+  return value
+end
+
+-- ## The rest of the standard library that touches the process
+
+function print(...)
+  local words = {}
+  for i = 1, select("#", ...) do
+    words[i] = tostring((select(i, ...)))
+  end
+  host.log("info", core.current, concat(words, "\t"))
+end
+
+function os.exit()
+  error("os.exit() would end the whole server, so a script can not call it", 2)
+end
+
+-- C modules call the Lua whose symbols are global, which is the first this process opened; in another they crash.
+if options.c_modules_of ~= options.version then
+  local problem = "C modules are those of Lua " .. options.c_modules_of .. " in this process"
+  local searchers = package.searchers or package.loaders
+  searchers[3] = function() return "\n\t" .. problem end
+  searchers[4] = nil
+  function package.loadlib() return nil, problem, "absent" end
+end
+
+-- ## Loading
+
+local chunk
+
+local function protected(fn, ...)
+  local arguments, count = { ... }, select("#", ...)
+  return xpcall(function() return fn(unpack(arguments, 1, count)) end, explained)
+end
+
+-- The kind of a value, with integers told from other numbers.
+local function kind_of(value)
+  local kind = type(value)
+  if kind == "number" then
+    kind = integer_kind and integer_kind(value) or value == math.floor(value) and "integer" or "float"
+  end
+  return kind
+end
+
+return {
+  start = start,
+  continue = continue,
+  abandon = abandon,
+
+  -- Read the file; the error text, or nil.
+  compile = function(path)
+    local message
+    chunk, message = loadfile(path)
+    return message
+  end,
+
+  -- Make `dovecot` from `members` and run the chunk that was compiled.
+  run = function()
+    dovecot = setmetatable(core.dovecot, core.members)
+    local ok, message = protected(chunk)
+    chunk = nil
+    if ok then
+      return DONE, nil
+    end
+    return RAISED, message
+  end,
+
+  -- Call a global function while no request is served; the kind of its first result, and its value if it is plain.
+  call = function(name, ...)
+    local fn = rawget(globals, name)
+    if type(fn) ~= "function" then
+      return MISSING, name
+    end
+    local ok, value = protected(fn, ...)
+    if core.passthrough[0] then
+      core.leak(0)
+    end
+    if not ok then
+      return RAISED, value
+    end
+    local kind = kind_of(value)
+    local plain = kind == "string" or kind == "integer" or kind == "float" or kind == "boolean"
+    return DONE, kind, plain and value or nil
+  end,
+
+  defines = function(name)
+    return type(rawget(globals, name)) == "function"
+  end,
+
+  -- True and the users from number `first` to `last` of the last listing.
+  listed = function(first, last)
+    return true, unpack(names, first, last)
+  end,
+
+  -- Let the last listing go.
+  unlist = function()
+    names = nil
+  end,
+
+  -- Lets a file of api/ build its part.
+  add = function(source, name)
+    local part, message = (loadstring or load)(source, name)
+    if not part then
+      error(message, 0)
+    end
+    part(core)
+  end,
+}

@@ -1,0 +1,215 @@
+"""One Lua state with one script in it, and the calls that run in it."""
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from authlua.errors import ScriptError
+from authlua.lua.api import PARTS, WISHES, callbacks
+from authlua.lua.calls import Calls, Refusal, ScriptOptions
+from authlua.lua.conversion import lua_string, text
+from authlua.lua.runtime import first_opened, open_lua, search_paths
+from authlua.request import AuthRequest
+
+DONE, RAISED, WISH, MISSING, REFUSED = range(5)
+"""How a step begins; ``driver.lua`` has the same numbers.
+
+=======  =================================================================================================
+DONE     the code, then the second result: `None`, bytes, `True` and keys and values, `False` and a type
+RAISED   the message with its traceback, `None` if the error value is no text
+WISH     the call, the kind of wish, its arguments
+MISSING  the name of the global function that is none
+REFUSED  what was returned instead of a code, or instead of a list
+=======  =================================================================================================
+"""
+
+Step = tuple[Any, ...]
+
+_DRIVER = Path(__file__).with_name("driver.lua")
+_PIECE = 1000  # how many users are fetched from Lua in one go
+
+
+class Engine:
+    """Runs one script. Knows no event loop: a call that must wait is a `Step` that says what for."""
+
+    def __init__(self, calls: Calls, options: ScriptOptions) -> None:
+        self._calls = calls
+        self._requests = calls.requests
+        self._last = 0
+        runtime = open_lua(options.version)
+        path, cpath = search_paths(options.version, options.path, options.cpath)
+        package = runtime.globals()[b"package"]
+        package[b"path"], package[b"cpath"] = lua_string(path), lua_string(cpath)
+        load = runtime.eval("loadstring or load")
+        entries = load(_source(_DRIVER), b"=[authlua]")(
+            runtime.table_from({name.encode(): _guarded(calls, f) for name, f in callbacks(calls).items()}),
+            runtime.table_from(_lua_options(runtime, calls, options)),
+        )
+        for part in PARTS:
+            entries[b"add"](_source(part), b"=[authlua]")
+        self._runtime: Any = runtime
+        self._start = entries[b"start"]
+        self._continue = entries[b"continue"]
+        self._entries: Any = entries
+
+    # -- loading ------------------------------------------------------------------------------------------------
+
+    def compile(self, path: str) -> None:
+        """Read the script at *path*; a `ScriptError` names the file and line that does not parse."""
+        message = self._entries[b"compile"](os.fsencode(path))
+        if message is not None:
+            raise ScriptError(f"lua_load({path}) failed: {text(message)}")
+
+    def run(self) -> Step:
+        """Run the compiled script's main chunk."""
+        return self._checked(self._entries[b"run"]())
+
+    def call(self, name: str, *arguments: Any) -> Step:
+        """Call a global function outside any request: DONE, the result's kind and value; RAISED; or MISSING."""
+        return self._checked(self._entries[b"call"](name.encode(), *arguments))
+
+    def table(self, settings: dict[bytes, bytes]) -> Any:
+        """*settings* as a Lua table, to be an argument of `call`."""
+        return self._runtime.table_from(settings)
+
+    def defines(self, name: str) -> bool:
+        """Whether *name* is a global function now."""
+        return bool(self._entries[b"defines"](name.encode()))
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        """How many calls are waiting for something."""
+        return len(self._requests)
+
+    def start(self, name: bytes, request: AuthRequest, password: bytes | None = None) -> Step:
+        """Call the global function *name* for *request*."""
+        call = self._last = self._last + 1
+        self._requests[call] = request
+        flags = 0
+        if request.skip_password_check:
+            flags = 1
+        if request.passdbs_seen_user_unknown:
+            flags |= 2
+        if request.passdbs_seen_internal_failure:
+            flags |= 4
+        if request.userdbs_seen_internal_failure:
+            flags |= 8
+        if request.debug:
+            flags |= 16
+        user = request.user
+        try:
+            step: Step = self._start(
+                name, call, None if user is None else user.encode("utf-8", "surrogateescape"), flags, password
+            )
+        except BaseException:
+            del self._requests[call]
+            raise
+        if step[0] != WISH:
+            del self._requests[call]
+            if self._calls.bug is not None:
+                self._raise_bug()
+        return step
+
+    def start_listing(self, name: bytes) -> Step:
+        """Call the global function *name* for a list of users: DONE and their number, then ask `listed`."""
+        call = self._last = self._last + 1
+        return self._checked(self._start(name, call))
+
+    def listed(self, count: int) -> list[str]:
+        """The *count* users of the listing that is just done."""
+        users: list[str] = []
+        try:
+            for first in range(1, count + 1, _PIECE):
+                _, *piece = self._entries[b"listed"](first, min(first + _PIECE - 1, count))
+                users += map(text, piece)
+        finally:
+            self._entries[b"unlist"]()
+        return users
+
+    async def finish(self, step: Step) -> Step:
+        """Fulfil the wishes of the call that *step* belongs to until it has returned."""
+        while step[0] == WISH:
+            _, call, kind, *arguments = step
+            try:
+                answer = await WISHES[kind](self._calls, call, *arguments)
+                if self._runtime is None:
+                    raise ScriptError(f"{self._calls.script}: unloaded while a call was waiting")
+                step = self._continue(call, *answer)
+            except BaseException:
+                self._abandon(call)
+                raise
+            if step[0] != WISH:
+                del self._requests[call]
+            self._checked(step)
+        return step
+
+    def _abandon(self, call: int) -> None:
+        self._requests.pop(call, None)
+        if self._runtime is not None:
+            self._entries[b"abandon"](call)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the state is gone."""
+        return self._runtime is None
+
+    def close(self) -> None:
+        """Let go of the state and all its memory."""
+        self._runtime = self._entries = self._start = self._continue = None
+        self._requests.clear()
+
+    def _checked(self, step: Step) -> Step:
+        if self._calls.bug is not None:
+            self._raise_bug()
+        return step
+
+    def _raise_bug(self) -> None:
+        bug, self._calls.bug = self._calls.bug, None
+        assert bug is not None
+        raise bug
+
+
+@lru_cache
+def _source(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[bytes, Any]:
+    rules = calls.rules
+    variables = [*rules.variables, "id"] if rules.is_2_4 else [*rules.variables]
+    return {
+        b"c_modules_of": first_opened().encode(),
+        b"version": options.version.encode(),
+        b"script": os.fsencode(calls.script),
+        b"debug": options.debug,
+        b"verbose": options.verbose or options.debug,
+        b"is_2_4": rules.is_2_4,
+        b"has_response_from_template": rules.has_response_from_template,
+        b"has_base64": rules.has_base64,
+        b"has_forced_debug": rules.has_forced_debug,
+        b"variables": runtime.table_from({name.encode(): True for name in variables}),
+    }
+
+
+def _guarded(calls: Calls, function: Callable[..., Any]) -> Callable[..., Any]:
+    """*function* such that no exception ever enters Lua: a refusal is nil and its text.
+
+    Anything else it raises is a bug of ours (or a script that reached for `debug`); it is kept for whoever called Lua.
+    """
+
+    def callback(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Refusal as refusal:
+            return None, lua_string(str(refusal))
+        except BaseException as bug:
+            calls.bug = bug
+            return None, b"authlua failed; its log says why"
+
+    return callback

@@ -1,0 +1,235 @@
+"""From what a Lua function returned to a reply, judged as Dovecot judges it, in its words.
+
+A wrong shape is a `ScriptError` whose message is Dovecot's log line, doubled prefix included
+(`core:2.3.21.1:src/auth/db-lua.c`, `passdb-lua.c`, `userdb-lua.c`).
+"""
+
+from typing import Any, NamedTuple
+
+from authlua.errors import ScriptError
+from authlua.lua.calls import Calls
+from authlua.lua.conversion import text
+from authlua.lua.engine import DONE, MISSING, RAISED, Step
+from authlua.request import AuthRequest
+from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
+
+Field = tuple[str, str | None]
+
+_OK = PassdbResult.OK
+_PASSDB_RESULTS: dict[float, PassdbResult] = {result.value: result for result in PassdbResult}
+_USERDB_RESULTS: dict[float, UserdbResult] = {result.value: result for result in UserdbResult}
+
+
+class Function(NamedTuple):
+    """An auth function, as its errors speak of it."""
+
+    name: str
+    label: str
+    """Its name in complaints about what it returned."""
+    arguments: int
+    prefix: str
+    """What its caller puts before every complaint."""
+    table_beside_failure: str
+    """What is logged for an internal failure with a table beside it; `nothing_beside_failure` without any text."""
+    nothing_beside_failure: str
+
+
+PASSDB_LOOKUP = Function(
+    name="auth_passdb_lookup",
+    label="auth_passdb_lookup(req)",
+    arguments=1,
+    prefix="db-lua: ",
+    table_beside_failure="db-lua: passb failed",  # as Dovecot spells it
+    nothing_beside_failure="db-lua: passdb failed",
+)
+PASSWORD_VERIFY = Function(
+    name="auth_password_verify",
+    label="auth_password_verify",
+    arguments=2,
+    prefix="passdb-lua: ",
+    table_beside_failure="passdb-lua: passdb failed",
+    nothing_beside_failure="passdb-lua: passdb failed",
+)
+USERDB_LOOKUP = Function(
+    name="auth_userdb_lookup",
+    label="auth_userdb_lookup(req)",
+    arguments=1,
+    prefix="userdb-lua: ",
+    table_beside_failure="userdb-lua: userdb failed",
+    nothing_beside_failure="userdb-lua: userdb failed",
+)
+
+
+class _Names(dict[bytes, str]):
+    """Field names by their bytes; an unusable one is the empty text."""
+
+    def __missing__(self, key: bytes) -> str:
+        name = text(key)
+        if any(char in name for char in "\t\r\n"):
+            name = ""
+        if len(self) < 1000:
+            self[key] = name
+        return name
+
+
+_names = _Names()
+
+
+class Judge:
+    """Makes replies of steps, for one script."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._rules = calls.rules
+        self._log = calls.log
+        self._whole = calls.options.version not in ("5.1", "5.2", "luajit")
+        self._keeps_empty = calls.rules.is_2_4
+
+    def passdb(self, function: Function, step: Step, request: AuthRequest) -> PassdbReply:
+        """The reply of a passdb function."""
+        if step[0] != DONE:
+            raise failure(function, step)
+        second = step[2]
+        result = _PASSDB_RESULTS.get(step[1])
+        if result is _OK and second is True:
+            return PassdbReply(_OK, self._fields(step, request))
+        self._check(function, result is _OK or (result is None and self._code(step[1]) == 1), step)
+        if result is None:
+            result = _PASSDB_RESULTS.get(self._code(step[1]))
+            if result is None:
+                raise ScriptError(f"{function.prefix}{_out_of_range(function, step[1])}")
+            if result is _OK and second is True:
+                return PassdbReply(_OK, self._fields(step, request))
+        if isinstance(second, bytes):
+            said = text(second)
+            if self._rules.strings_set_fields and result in (PassdbResult.OK, PassdbResult.NEXT):
+                return PassdbReply(result, [_with_scheme(field) for field in self._split(said, request)])
+            if result is PassdbResult.INTERNAL_FAILURE:
+                said = function.prefix + said
+            return PassdbReply(result, (), said)
+        return PassdbReply(result, (), _no_words(function, result is PassdbResult.INTERNAL_FAILURE, second))
+
+    def userdb(self, function: Function, step: Step, request: AuthRequest) -> UserdbReply:
+        """The reply of a userdb function."""
+        if step[0] != DONE:
+            raise failure(function, step)
+        second = step[2]
+        code = step[1] if step[1] in _USERDB_RESULTS else self._code(step[1])
+        result = _USERDB_RESULTS.get(code)
+        self._check(function, result is UserdbResult.OK, step)
+        if result is None:
+            raise ScriptError(f"{function.prefix}{_out_of_range(function, step[1])}")
+        if result is UserdbResult.OK and second is True:
+            return UserdbReply(result, self._fields(step, request))
+        if isinstance(second, bytes):
+            said = text(second)
+            if self._rules.strings_set_fields and result is UserdbResult.OK:
+                return UserdbReply(result, self._split(said, request))
+            if result is UserdbResult.INTERNAL_FAILURE:
+                said = function.prefix + said
+            return UserdbReply(result, (), said)
+        return UserdbReply(result, (), _no_words(function, result is UserdbResult.INTERNAL_FAILURE, second))
+
+    def _check(self, function: Function, ok: bool, step: Step) -> None:
+        """May the second result stand beside this code?"""
+        second = step[2]
+        kind = "table" if second is True else "nil" if second is None else "string" if second is not False else ""
+        if kind not in (self._rules.ok if ok else self._rules.other):
+            problem = self._rules.ok_problem if ok else self._rules.other_problem
+            got = kind or step[3].decode()
+            raise ScriptError(f"{function.prefix}db-lua: {function.label} {problem} {got})")
+
+    def _code(self, number: float) -> int:
+        """*number* as Lua's C API gives it as an integer: 0 if it is none; before 5.3 its fraction is cut off."""
+        if number != number or not -(2**63) <= number < 2**63:
+            return 0
+        return int(number) if not self._whole or number == int(number) else 0
+
+    def _fields(self, step: Step, request: AuthRequest) -> list[Field]:
+        fields: list[Field] = []
+        keeps_empty = self._keeps_empty
+        for key, value in zip(step[3::2], step[4::2], strict=True):
+            name = _names[key] if type(key) is bytes else None
+            if type(value) is bytes:
+                value = text(value)
+            elif type(value) is int:
+                value = str(value)
+            elif type(value) is bool:
+                value = "yes" if value else "no"
+            elif type(value) is float:
+                value = str(self._code(value))
+            elif name:
+                self._warn(f"db-lua: '{name}' has invalid value type no value - ignoring", request)
+                continue
+            if not name:
+                self._warn(_unusable(key), request)
+                continue
+            fields.append((name, value if value or keeps_empty else None))
+        return fields
+
+    def _split(self, said: str, request: AuthRequest) -> list[Field]:
+        """The fields of a string result: words at spaces, no expansion, no escapes."""
+        fields: list[Field] = []
+        for word in said.split(" "):
+            name, _, value = word.partition("=")
+            if name and not any(char in name for char in "\t\r\n"):
+                fields.append((name, value if value or self._keeps_empty else None))
+            elif word:
+                self._warn(_unusable(name.encode("utf-8", "surrogateescape")), request)
+        return fields
+
+    def _warn(self, problem: str, request: AuthRequest) -> None:
+        self._log("warning", problem, request, {})
+
+
+def failure(function: Function, step: Step) -> ScriptError:
+    """The error for a call that did not return a code."""
+    if step[0] == MISSING:
+        return ScriptError(f"{function.prefix}'{function.name}' is not a function")
+    if step[0] == RAISED:
+        return ScriptError(f"{function.prefix}{raised(function.name, function.arguments, 2, step)}")
+    return ScriptError(
+        f"{function.prefix}db-lua: {function.label} invalid return value (expected number got {step[1].decode()})"
+    )
+
+
+def raised(name: str, arguments: int, results: int, step: Step) -> str:
+    """Dovecot's words for an error in the Lua function *name*; *step* is RAISED."""
+    message = "(null)" if step[1] is None else text(step[1])
+    return f"lua_pcall({name}, {arguments}, {results}) failed: {message}"
+
+
+def _out_of_range(function: Function, code: float) -> str:
+    return f"db-lua: {function.label} invalid return value (expected one of the constants of dovecot.auth, got {code})"
+
+
+def _unusable(key: Any) -> str:
+    if type(key) is not bytes:
+        return "db-lua: Field key must be a string - ignoring"
+    if not text(key):
+        return "db-lua: Field key cannot be empty - ignoring"
+    return "db-lua: Field key cannot contain <CR>, <LF> or <TAB> - ignoring"
+
+
+def _no_words(function: Function, failed: bool, second: Any) -> str:
+    if not failed:
+        return ""
+    return function.table_beside_failure if second is True else function.nothing_beside_failure
+
+
+def _with_scheme(field: Field) -> Field:
+    """A password in a string result is PLAIN unless it says otherwise, whatever default the passdb has."""
+    name, value = field
+    if name == "password" and value and not value.startswith(("{", "$1$")):
+        return name, "{PLAIN}" + value
+    return field
+
+
+def users(step: Step) -> int:
+    """How many users an iterate function returned."""
+    if step[0] == DONE:
+        return int(step[1])
+    if step[0] == MISSING:
+        raise ScriptError(f"db-lua: '{text(step[1])}' is not a function")
+    if step[0] == RAISED:
+        raise ScriptError(f"db-lua: auth_userdb_iterate failed: {raised('auth_userdb_iterate', 0, 1, step)}")
+    raise ScriptError(f"db-lua: {step[1].decode()}")

@@ -1,0 +1,127 @@
+"""Scripts from a few lines, requests from a name, and a log that can be read back."""
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from authlua.dialect import Dialect
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.request import AuthRequest
+from authlua.wishes import Compute
+
+SCRIPTS = Path(__file__).with_name("scripts")
+
+
+class Line(NamedTuple):
+    """One line of the log."""
+
+    level: str
+    text: str
+    request: AuthRequest | None
+    fields: Mapping[str, object]
+
+
+class Bench:
+    """Loads scripts, runs calls, keeps the log."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open: list[LuaPassdb | LuaUserdb] = []
+        self.lines: list[Line] = []
+
+    def log(self, level: str, text: str, request: AuthRequest | None, fields: Mapping[str, object]) -> None:
+        self.lines.append(Line(level, text, request, fields))
+
+    @property
+    def texts(self) -> list[str]:
+        """The log's texts."""
+        return [line.text for line in self.lines]
+
+    def script(self, source: str | bytes | Path) -> Path:
+        """The file *source* is in; Lua text is written to one."""
+        if isinstance(source, Path):
+            return source
+        path = self._directory / "auth.lua"
+        path.write_bytes(source if isinstance(source, bytes) else source.encode())
+        return path
+
+    def passdb(self, source: str | bytes | Path, dialect: Dialect | None = Dialect.V2_3, **options: Any) -> LuaPassdb:
+        database = load_passdb(
+            self.script(source),
+            log=self.log,
+            dialect=dialect,
+            server_dialect=Dialect.V2_3,
+            options=ScriptOptions(**options),
+        )
+        self._open.append(database)
+        return database
+
+    def userdb(self, source: str | bytes | Path, dialect: Dialect | None = Dialect.V2_3, **options: Any) -> LuaUserdb:
+        database = load_userdb(
+            self.script(source),
+            log=self.log,
+            dialect=dialect,
+            server_dialect=Dialect.V2_3,
+            options=ScriptOptions(**options),
+        )
+        self._open.append(database)
+        return database
+
+    def evaluate(
+        self, body: str, *, dialect: Dialect = Dialect.V2_3, request: AuthRequest | None = None, **options: Any
+    ) -> str | None:
+        """What Lua *body* returns, as ``tostring`` shows it, run in a passdb lookup (``req`` is the request)."""
+        script = f"local function body(req) {body}\nend\nfunction auth_passdb_lookup(req)\n"
+        script += "  local function pack(...) return { n = select('#', ...), ... } end\n  local out = pack(body(req))\n"
+        script += "  for i = 1, out.n do out[i] = tostring(out[i]) end\n"
+        script += '  return 1, { out = table.concat(out, " ") }\nend'
+        database = self.passdb(script, dialect, **options)
+        reply = now(database.lookup(request or login()))
+        return dict(reply.fields)["out"]
+
+    def close(self) -> None:
+        for database in self._open:
+            database.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A place to try scripts."""
+    place = Bench(tmp_path)
+    yield place
+    place.close()
+
+
+def login(user: str | None = "alice", **attributes: Any) -> AuthRequest:
+    """A PLAIN login to imap."""
+    request = AuthRequest("imap", mech="PLAIN", id=1)
+    request.user = request.original_user = user
+    for name, value in attributes.items():
+        setattr(request, name, value)
+    return request
+
+
+def now(call: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a call that never waits, in the one send it is allowed."""
+    try:
+        wish = call.send(None)
+    except StopIteration as done:
+        return done.value
+    call.close()
+    raise AssertionError(f"the call waits for {wish}")
+
+
+def computing(call: Coroutine[Any, Any, Any], *, between: Callable[[], None] = lambda: None) -> tuple[Any, int]:
+    """The result of a call whose `Compute` wishes are fulfilled on the spot, and how many there were."""
+    count, answer = 0, None
+    while True:
+        try:
+            wish = call.send(answer)
+        except StopIteration as done:
+            return done.value, count
+        assert isinstance(wish, Compute)
+        between()
+        answer = wish.function(*wish.args)
+        count += 1
