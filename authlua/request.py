@@ -25,13 +25,11 @@ class AuthRequest:
     """
 
     __slots__ = (
-        "auth_mech_finished",
         "cert_username",
         "client_id",
         "client_pid",
         "credentials",
         "debug",
-        "error",
         "failed",
         "final_resp_ok",
         "id",
@@ -41,6 +39,7 @@ class AuthRequest:
         "master_user",
         "mech",
         "no_penalty",
+        "nodelay",
         "original_user",
         "passdb_fields",
         "passdbs_seen_internal_failure",
@@ -114,12 +113,12 @@ class AuthRequest:
         self.passdbs_seen_user_unknown = False
         self.passdbs_seen_internal_failure = False
         self.userdbs_seen_internal_failure = False
+        self.nodelay = False
+        """Some passdb asked that a failure be told at once, whether or not that passdb failed."""
         self.failed = False
         """A field spoilt this lookup (``allow_nets``, ``fail``, an empty user name)."""
         self.tempfail = False
         """A userdb field asked for a temporary failure."""
-        self.error: str | None = None
-        self.auth_mech_finished = False
 
     @property
     def username(self) -> str | None:

@@ -45,6 +45,7 @@ class FieldSetter:
             "allow_nets": lambda request, nets: self._allow(request, "allow_nets", nets, request.rip),
             "allow_real_nets": lambda request, nets: self._allow(request, "allow_real_nets", nets, request.real_rip),
             "fail": self._fail,
+            "nodelay": self._nodelay,
             "delay_until": self._check_delay,
         }
 
@@ -137,6 +138,9 @@ class FieldSetter:
 
     def _fail(self, request: AuthRequest, value: str) -> None:
         request.failed = True
+
+    def _nodelay(self, request: AuthRequest, value: str) -> None:
+        request.nodelay = True
 
     def _check_delay(self, request: AuthRequest, value: str) -> None:
         if delay_until(value) is None:

@@ -30,14 +30,16 @@ class _Spelling(NamedTuple):
     """An internal failure waits in the failure queue like any other."""
     nodelay_shown: bool
     """FAIL shows ``nodelay`` before its code."""
+    nodelay_lasts: bool
+    """``nodelay`` counts even when the passdb that set it failed and its fields were taken back."""
     local_name_shown: bool
     """Userdb replies end with the TLS server name."""
 
 
 _SPELLING = {
-    Dialect.V2_3: _Spelling(frozenset({"nologin", "proxy"}), None, True, True, False),
-    Dialect.V2_4_0: _Spelling(frozenset(), "yes", False, False, True),
-    Dialect.V2_4: _Spelling(frozenset(), "yes", False, False, True),
+    Dialect.V2_3: _Spelling(frozenset({"nologin", "proxy"}), None, True, True, False, False),
+    Dialect.V2_4_0: _Spelling(frozenset(), "yes", False, False, True, True),
+    Dialect.V2_4: _Spelling(frozenset(), "yes", False, False, True, True),
 }
 
 _CODES = {PassdbResult.USER_DISABLED: "user_disabled", PassdbResult.PASS_EXPIRED: "pass_expired"}
@@ -71,7 +73,7 @@ class Replies:
     def fail(self, request: AuthRequest, result: PassdbResult) -> Fail:
         """The login failed, with *result*."""
         fields = request.passdb_fields
-        nodelay = "nodelay" in fields
+        nodelay = "nodelay" in fields or (request.nodelay and self._spelling.nodelay_lasts)
         for name in ("nologin", *PROXY_FIELDS):
             fields.discard(name)
         pairs: Pairs = []
