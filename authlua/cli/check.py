@@ -1,0 +1,73 @@
+"""``authlua check``: would the server start, and would its scripts be called?"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from authlua.cli import EX_DATAERR
+from authlua.cli.output import say
+
+if TYPE_CHECKING:
+    from authlua.config import Settings
+
+HELP = "check the configuration and load every script"
+WHERE = ("script",)
+
+NEEDED = {"passdb": ("auth_passdb_lookup", "auth_password_verify"), "userdb": ("auth_userdb_lookup",)}
+"""Of these functions a script needs one, to be of any use."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing but the options that every command has."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print all problems of all scripts; those of the configuration come as one `ConfigError`."""
+    from authlua.cli.source import load_settings
+
+    settings = load_settings(args)
+    problems = [
+        problem for script, sections in _uses(settings).items() for problem in _check(settings, script, sections)
+    ]
+    for problem in problems:
+        say(problem)
+    if problems:
+        return EX_DATAERR
+    say(f"{settings.path or 'the embedded default'}: all is well")
+    return 0
+
+
+def _uses(settings: "Settings") -> dict[Path, dict[str, "Settings"]]:
+    """Each script with the sections it serves, and for each of these the settings with nothing else in them."""
+    uses: dict[Path, dict[str, Settings]] = {}
+    for passdb in settings.passdbs:
+        uses.setdefault(passdb.script, {})["passdb"] = replace(settings, passdbs=(passdb,), userdbs=())
+    for userdb in settings.userdbs:
+        uses.setdefault(userdb.script, {})["userdb"] = replace(settings, passdbs=(), userdbs=(userdb,))
+    return uses
+
+
+def _check(settings: "Settings", script: Path, sections: dict[str, "Settings"]) -> Iterator[str]:
+    """What is wrong with *script*: loaded as the server would do it and then, if that went well, read."""
+    from authlua.cli.lint import defines, lint
+    from authlua.errors import ScriptError
+    from authlua.logs import open_log
+    from authlua.server import open_core
+
+    log = open_log(settings.log.format, settings.log.level)
+    loaded = True
+    for alone in sections.values():
+        try:
+            open_core(alone, log).retire()
+        except ScriptError as error:
+            loaded = False
+            yield str(error)
+    if loaded:
+        text = script.read_text("utf-8", "surrogateescape")
+        for line, finding in lint(text, settings.lua.version):
+            yield f"{script}:{line}: {finding}"
+        for section in sections:
+            if not defines(text, NEEDED[section]):
+                yield f"{script}: a {section} needs a function {' or '.join(NEEDED[section])}"

@@ -1,0 +1,112 @@
+"""Asking the scripts themselves, without a server: the same core that a server runs, for one request."""
+
+import argparse
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import trio
+
+from authlua.auth import new_request
+from authlua.cli.request import params
+from authlua.cli.source import load_settings
+from authlua.cli.test_auth import Outcome
+from authlua.cli.test_lookup import Found
+from authlua.errors import ConfigError, ScriptError
+from authlua.logs import open_log
+from authlua.protocol import Fail, NotFound, Ok, UserFound
+from authlua.request import AuthRequest
+from authlua.results import PassdbResult
+from authlua.secret import Secret
+from authlua.server import Core, Done, begin, complete, finish, open_core
+from authlua.wishes import Ask
+
+T = TypeVar("T")
+
+
+def _with_core(args: argparse.Namespace, use: Callable[[Core], Awaitable[T]]) -> T:
+    """What *use* makes of the core that *args* ask for; the scripts' log goes to standard error."""
+    settings = load_settings(args)
+
+    async def run() -> T:
+        core = open_core(settings, open_log(settings.log.format, settings.log.level))
+        try:
+            return await use(core)
+        finally:
+            core.retire()
+
+    return trio.run(run)
+
+
+def lookup(args: argparse.Namespace, sides: Sequence[str]) -> Mapping[str, Found]:
+    """What passdb and userdb, as far as they are among *sides*, say of ``args.user``."""
+    ask = {"passdb": _passdb, "userdb": _userdb}
+
+    async def use(core: Core) -> dict[str, Found]:
+        return {side: await ask[side](core, args) for side in sides}
+
+    return _with_core(args, use)
+
+
+async def _passdb(core: Core, args: argparse.Namespace) -> Found:
+    request = new_request(params(args), id=1)
+    result, _ = await complete(core.auth.lookup_passdb(request, args.user))
+    if result is not PassdbResult.OK:
+        return Found(result.name, args.user)
+    fields: list[tuple[str, str | None]] = []
+    if request.credentials is not None:
+        fields.append(("password", request.credentials))
+    fields += request.passdb_fields
+    fields += [(f"userdb_{name}", value) for name, value in request.userdb_fields or ()]
+    return Found(result.name, request.user or args.user, fields)
+
+
+async def _userdb(core: Core, args: argparse.Namespace) -> Found:
+    request = new_request(params(args), id=1)
+    match await complete(core.auth.lookup_user(request, args.user)):
+        case UserFound(_, user, fields):
+            return Found("OK", user, fields)
+        case NotFound():
+            return Found("USER_UNKNOWN", args.user)
+        case failed:
+            return Found("INTERNAL_FAILURE", args.user, reason=failed.reason)
+
+
+def authenticate(args: argparse.Namespace, initial: bytes | None, answers: Iterator[bytes]) -> Outcome:
+    """How the login ends; *answers* are for the mech's challenges."""
+
+    async def use(core: Core) -> Outcome:
+        offered = [mech.name for mech in core.auth.mechs]
+        if args.mech not in offered:
+            raise ConfigError([f"{args.mech} is not among auth.mechanisms ({', '.join(offered).lower()})"])
+        request = new_request(params(args), id=1, mech=args.mech)
+        reply = await _converse(core, request, initial, answers)
+        if isinstance(reply, Ok):
+            return Outcome("OK", [("user", reply.user), *reply.fields])
+        return Outcome("FAIL", reply.fields)
+
+    return _with_core(args, use)
+
+
+async def _converse(core: Core, request: AuthRequest, initial: bytes | None, answers: Iterator[bytes]) -> Ok | Fail:
+    login = core.auth.authenticate(request, None if initial is None else Secret(initial), login=False)
+    step = begin(login)
+    while not isinstance(step, Done):
+        step = begin(login, Secret(next(answers, b""))) if isinstance(step, Ask) else await finish(login, step, Ask)
+    reply: Ok | Fail = step.value
+    return reply
+
+
+def list_users(args: argparse.Namespace, print_name: Callable[[str], None]) -> bool:
+    """Print each user's name; false if a script could not name them, which it says on standard error."""
+
+    async def use(core: Core) -> bool:
+        try:
+            for name in await complete(core.auth.list_users()):
+                print_name(name)
+        except ScriptError as error:
+            print(f"authlua list-users: {error}", file=sys.stderr)
+            return False
+        return True
+
+    return _with_core(args, use)

@@ -1,0 +1,25 @@
+"""``authlua reload``: the running server reads its configuration and scripts again."""
+
+import argparse
+import sys
+
+from authlua.cli import EX_CONFIG
+
+HELP = "make the running server load its configuration and scripts again"
+WHERE = ("socket",)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing but the options that every command has."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask for the reload; what was wrong with the new configuration is printed, the old one keeps running then."""
+    from authlua.cli.peer import control
+
+    answer = control(args, {"command": "reload"})
+    if answer["ok"]:
+        return 0
+    for line in str(answer["error"]).splitlines():
+        print(f"authlua reload: {line}", file=sys.stderr)
+    return EX_CONFIG

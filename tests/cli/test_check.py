@@ -1,0 +1,67 @@
+"""check: everything that is wrong before the server starts."""
+
+import pytest
+
+from authlua.cli import main
+
+PASSDB = "function auth_passdb_lookup(request) return 1, {} end\n"
+USERDB = "function auth_userdb_lookup(request) return 1, {} end\n"
+
+
+@pytest.fixture
+def check(tmp_path, capsys):
+    """Checks a configuration with a passdb script and a userdb script."""
+
+    def run(
+        passdb: str, userdb: str = "function auth_userdb_lookup(request) return 1, {} end"
+    ) -> tuple[int, list[str]]:
+        (tmp_path / "passdb.lua").write_text(passdb)
+        (tmp_path / "userdb.lua").write_text(userdb)
+        config = tmp_path / "authlua.toml"
+        config.write_text('[[passdb]]\nscript = "passdb.lua"\n[[userdb]]\nscript = "userdb.lua"\n')
+        code = main(["check", "-c", str(config)])
+        return code, [line.removeprefix(f"{tmp_path}/") for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_what_is_right_is_0(check):
+    """And says what was looked at."""
+    assert check(PASSDB) == (0, ["authlua.toml: all is well"])
+
+
+def test_every_script_that_does_not_load_is_told(check, tmp_path):
+    """Not only the first; with the line where Lua stopped."""
+    code, lines = check("function auth_passdb_lookup(\n", "error('no database')\n")
+    assert code == 65
+    first, second = [line for line in lines if "failed" in line]
+    assert first.startswith(f"passdb-lua: initialization failed: lua_load({tmp_path}/passdb.lua) failed: ")
+    assert first.endswith("/passdb.lua:2: <name> or '...' expected near <eof>")
+    assert second.startswith(f"userdb-lua: initialization failed: lua_pcall({tmp_path}/userdb.lua) failed: ")
+    assert second.endswith("/userdb.lua:1: no database")
+
+
+def test_script_init_is_run(check):
+    """What it refuses, is refused here."""
+    code, lines = check(PASSDB + "function script_init() return 1 end")
+    assert code == 65
+    assert "init" in "\n".join(lines)
+
+
+def test_misspelt_functions_and_unset_globals_are_told_with_their_lines(check):
+    """They load well, and fail at the first login."""
+    code, lines = check("function auth_pasdb_lookup(request)\n  return dovecot.auth.PASSDB_RESULT_OK, fieldz\nend\n")
+    assert code == 65
+    assert lines == [
+        "passdb.lua:1: auth_pasdb_lookup is never called, did you mean auth_passdb_lookup?",
+        "passdb.lua:2: global fieldz is never set",
+        "passdb.lua: a passdb needs a function auth_passdb_lookup or auth_password_verify",
+    ]
+
+
+def test_a_wrong_configuration_is_78(tmp_path, capsys):
+    """Scripts are looked at when it is known which they are."""
+    config = tmp_path / "authlua.toml"
+    config.write_text("[auth]\nx = 1\n")
+    assert main(["check", "-c", str(config)]) == 78
+    assert "auth.x: unknown key" in capsys.readouterr().err
