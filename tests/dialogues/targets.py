@@ -10,10 +10,44 @@ import tempfile
 import time
 from pathlib import Path
 
+from authlua.sasl import MECHS
+from tests.dialogues.dialogue import NotPlayed
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
 from tests.reference.raw import PATIENCE, RawConnection
 
 SCRIPT = Path(__file__).parents[1] / "reference" / "auth.lua"
+
+
+LISTENERS = {
+    "login": ("login", "0666"),
+    "auth-login": ("login", "0600"),
+    "client": ("client", "0600"),
+    "master": ("master", "0600"),
+    "userdb": ("userdb", "0666"),
+}
+"""The sockets a dialogue may open: what kind of listener each is, and its mode."""
+
+
+def configuration(directory: Path, dialect: str, mechanisms: str) -> str:
+    """What authlua serves the dialogues with: as Dovecot of that dialect would, sockets in *directory*.
+
+    Raises:
+        NotPlayed: authlua knows no such mech.
+    """
+    if unknown := set(mechanisms.upper().split()) - MECHS.keys():
+        raise NotPlayed(f"authlua has no {', '.join(sorted(unknown))}")
+    text = (
+        f'[server]\nbase_dir = "{directory}"\ndialect = "{dialect}"\n'
+        f'[log]\nlevel = "debug"\n'
+        f"[auth]\nmechanisms = {mechanisms.split()}\ndebug = true\n"
+        f'[[passdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\n'
+        f'[[userdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\n'
+    )
+    for path, (kind, mode) in LISTENERS.items():
+        text += f'[[listener]]\nkind = "{kind}"\npath = "{path}"\nmode = "{mode}"\n'
+        if dialect == "2.4" and kind in ("login", "client"):
+            text += 'handshake = "late"\n'  # as Dovecot 2.4 shakes hands
+    return text
 
 
 class BlockingConversation:
@@ -59,17 +93,10 @@ class AuthluaTarget:
 
     subject = "authlua"
     command = (sys.executable, "-m", "authlua", "serve")
-    _LISTENERS = (
-        ("login", "login", "0666"),
-        ("login", "auth-login", "0600"),
-        ("client", "client", "0600"),
-        ("master", "master", "0600"),
-        ("userdb", "userdb", "0666"),
-    )
 
     def __init__(self, dialect: str, mechanisms: str) -> None:
         self.dialect = dialect
-        self.mechanisms = mechanisms.split()
+        self.mechanisms = mechanisms
 
     def __enter__(self) -> "AuthluaTarget":
         self.directory = Path(tempfile.mkdtemp(prefix="authlua-dialogues-"))
@@ -83,7 +110,7 @@ class AuthluaTarget:
     def _start(self) -> None:
         self.directory.chmod(0o755)  # another user connects, too
         config = self.directory / "authlua.toml"
-        config.write_text(self._configuration())
+        config.write_text(configuration(self.directory, self.dialect, self.mechanisms))
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [*self.command, "-c", str(config)],
@@ -92,7 +119,7 @@ class AuthluaTarget:
                 stderr=log,
             )
         bound = time.monotonic() + PATIENCE
-        for _, path, _ in self._LISTENERS:
+        for path in LISTENERS:
             while True:
                 try:
                     RawConnection.connect(self.directory / path).close()
@@ -112,20 +139,6 @@ class AuthluaTarget:
                 process.kill()
                 process.wait()
         shutil.rmtree(self.directory)
-
-    def _configuration(self) -> str:
-        text = (
-            f'[server]\nbase_dir = "{self.directory}"\ndialect = "{self.dialect}"\n'
-            f'[log]\nlevel = "debug"\n'
-            f'[auth]\nmechanisms = {self.mechanisms}\nfailure_delay = "1s"\ndebug = true\n'
-            f'[[passdb]]\nscript = "{SCRIPT}"\ndialect = "{self.dialect}"\n'
-            f'[[userdb]]\nscript = "{SCRIPT}"\ndialect = "{self.dialect}"\n'
-        )
-        for kind, path, mode in self._LISTENERS:
-            text += f'[[listener]]\nkind = "{kind}"\npath = "{path}"\nmode = "{mode}"\n'
-            if self.dialect == "2.4" and kind in ("login", "client"):
-                text += 'handshake = "late"\n'  # as Dovecot 2.4 shakes hands
-        return text
 
     def open(self, kind: str, *, uid: int | None = None) -> BlockingConversation:
         return BlockingConversation(self.directory / kind, uid)

@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from tests.dialogues import dialogue as d
-from tests.dialogues.targets import AuthluaTarget, DovecotTarget
+from tests.dialogues.memory import memory_target
+from tests.dialogues.targets import AuthluaTarget, DovecotTarget, configuration
 from tests.reference.dovecot import why_not
 
 DIALOGUES = [d.parse(path) for path in sorted(Path(__file__).parent.glob("*.txt"))]
@@ -37,13 +38,12 @@ class SideBySide:
         for dialogue in wanted:
             try:
                 mechanisms = dialogue.mechanisms(dialect, subject)
+                if mechanisms not in self.targets:
+                    self.targets[mechanisms] = self.stack.enter_context(start(mechanisms))
             except d.NotPlayed as reason:
-                future: Future[None] = Future()
-                future.set_exception(reason)
-                self.futures[dialogue.name] = future
+                self.futures[dialogue.name] = Future()
+                self.futures[dialogue.name].set_exception(reason)
                 continue
-            if mechanisms not in self.targets:
-                self.targets[mechanisms] = self.stack.enter_context(start(mechanisms))
             self.mechanisms[dialogue.name] = mechanisms
             self.futures[dialogue.name] = self.pool.submit(d.play_blocking, dialogue, self.targets[mechanisms])
 
@@ -99,6 +99,40 @@ def authlua_as_23(request):
 @pytest.fixture(scope="module")
 def authlua_as_24(request):
     yield from side_by_side(request, AuthluaTarget, "2.4")
+
+
+@pytest.fixture
+def config(dialogue: d.Dialogue, dialect, piece, tmp_path) -> str:
+    """What authlua in memory is configured with for *dialogue*, if it may be played there."""
+    if piece == 1 and dialogue.needs_one_packet:
+        pytest.skip(f"it is about lines that arrive together: {dialogue.needs_one_packet}")
+    try:
+        return configuration(tmp_path, dialect, dialogue.mechanisms(dialect, "authlua"))
+    except d.NotPlayed as reason:
+        pytest.skip(str(reason))
+
+
+@each_dialogue
+@pytest.mark.parametrize("piece", [1 << 20, 1], ids=["as_sent", "byte_by_byte"])
+@pytest.mark.parametrize("dialect", ["2.3", "2.4"])
+async def test_authlua_says_so_in_memory(dialogue, dialect, piece, config, tmp_path, autojump_clock):
+    """The file is true of authlua, however its bytes arrive."""
+    async with memory_target(tmp_path, dialect, config, piece=piece) as target:
+        await d.play(dialogue, target)
+
+
+@each_dialogue
+def test_authlua_as_23_says_so_on_its_sockets(dialogue: d.Dialogue, authlua_as_23: SideBySide):
+    """The file is true of a served authlua that speaks like 2.3."""
+    skip_without_root(dialogue)
+    authlua_as_23.result(dialogue)
+
+
+@each_dialogue
+def test_authlua_as_24_says_so_on_its_sockets(dialogue: d.Dialogue, authlua_as_24: SideBySide):
+    """The file is true of a served authlua that speaks like 2.4."""
+    skip_without_root(dialogue)
+    authlua_as_24.result(dialogue)
 
 
 @pytest.mark.dovecot
