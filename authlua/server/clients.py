@@ -221,7 +221,7 @@ class Client(Connection):
             return
         self._app.finished(request, reply, started)
         if self._listener.close_on_tempfail and ("code", "temp_fail") in reply.fields:
-            self.close()
+            self.abort()
         elif reply.delay:
             codec.release(id)
             self._app.failures.put(lambda: self._tell(reply))

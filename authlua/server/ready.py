@@ -7,6 +7,7 @@ how many connections there are, and a request that never waits needs no task of 
 
 import select
 import socket
+import struct
 from typing import Protocol
 
 import trio
@@ -154,6 +155,16 @@ class Connection:
         self._sock.close()
         self._release()
         self.ended()
+
+    def abort(self) -> None:
+        """End the connection so that the peer's very next write fails, over TCP too.
+
+        After an ordinary end TCP takes one write more, and Postfix, which asks anew only when it cannot write, would
+        count that one as lost.
+        """
+        if not self.closed:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
     def _flush(self) -> None:
         try:
