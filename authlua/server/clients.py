@@ -121,6 +121,7 @@ class Client(Connection):
                     reason=f"CPID {hello.pid} is that of another connection",
                     listener=self._listener.name,
                 )
+                self.write(self._codec.data_to_send())
                 self.close()
                 return False
         logins[hello.pid] = self
