@@ -26,6 +26,9 @@ POSTFIX_QUEUE = "/var/spool/postfix"
 DOVECOT_LISTENERS = ("login/login", "token-login/tokenlogin", "auth-login", "auth-client", "auth-userdb", "auth-master")
 """What Dovecot's ``service auth`` opens by itself (``core:2.3.21.1:src/auth/auth-settings.c``)."""
 
+PROTOCOLS = ("imap", "pop3", "submission")
+"""Each is named in its service: with it, Dovecot passes over the blocks of what is not installed; without, it stops."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -122,14 +125,16 @@ def dovecot(client: str, listeners: "Sequence[ListenerSettings]", layout: str | 
     master = socket(listeners, "master")
     if base_dir is None or userdb != base_dir / "auth-userdb":
         text.append(f"auth_socket_path = {userdb}")
-    for protocol in ("imap", "pop3", "submission"):
-        text.append(f"service {protocol}-login {{")
-        if layout == "E":
-            text.append("  chroot =")
-        text.append(f"  executable = {protocol}-login {word}\n}}")
+    chroot_line = "  chroot =\n" if layout == "E" else ""
+    for protocol in PROTOCOLS:
+        executable = f"{protocol}-login {word}"
+        text.append(
+            f"service {protocol}-login {{\n  protocol = {protocol}\n{chroot_line}  executable = {executable}\n}}"
+        )
     if base_dir is None or master != base_dir / "auth-master":
-        for protocol in ("imap", "pop3", "submission"):
-            text.append(f"service {protocol} {{\n  executable = {protocol} -a {master}\n}}")
+        for protocol in PROTOCOLS:
+            executable = f"{protocol} -a {master}"
+            text.append(f"service {protocol} {{\n  protocol = {protocol}\n  executable = {executable}\n}}")
     text.append("service auth {")
     for name in (*DOVECOT_LISTENERS, *(("auth-token",) if client == "dovecot-2.4" else ())):
         text.append(f"  unix_listener {name} {{\n    mode = 0\n  }}")

@@ -1,5 +1,6 @@
 """The snippets by themselves; that the programs work with them is shown in tests/e2e."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,14 +34,19 @@ def test_sockets_apart_from_dovecots_give_layout_e() -> None:
     """Every program of Dovecot is told where to ask, and the login processes leave their chroot."""
     text = snippet("dovecot-2.3", APART)
     assert "auth_socket_path = /run/authlua/auth-userdb\n" in text
-    assert "service imap-login {\n  chroot =\n  executable = imap-login /run/authlua/login\n}\n" in text
-    assert "service submission {\n  executable = submission -a /run/authlua/auth-master\n}\n" in text
+    assert (
+        "service imap-login {\n  protocol = imap\n  chroot =\n  executable = imap-login /run/authlua/login\n}\n" in text
+    )
+    assert (
+        "service submission {\n  protocol = submission\n  executable = submission -a /run/authlua/auth-master\n}\n"
+        in text
+    )
 
 
 def test_a_login_socket_inside_dovecots_login_folder_gives_layout_b() -> None:
     """The path is seen from inside the chroot; sockets with Dovecot's own names need no setting."""
     text = snippet("dovecot-2.3", WITHIN)
-    assert "service pop3-login {\n  executable = pop3-login authlua/login\n}\n" in text
+    assert "service pop3-login {\n  protocol = pop3\n  executable = pop3-login authlua/login\n}\n" in text
     assert "chroot" not in text.partition("\n")[2]
     assert "auth_socket_path" not in text
     assert " -a " not in text
@@ -162,3 +168,23 @@ def test_an_unfit_configuration_leaves_with_78(config: Path) -> None:
     assert done.stderr == (
         'authlua snippet: Dovecot needs a listener with kind = "login" and a path; the configuration has none\n'
     )
+
+
+@pytest.mark.parametrize("page", ["dovecot-2.3", "dovecot-2.4", "postfix", "exim"])
+def test_the_guides_show_what_the_command_prints(page: str, tmp_path: Path) -> None:
+    """Each snippet in docs/howto is that of the listeners above it."""
+    text = (Path(__file__).parent.parent.parent / "docs" / "howto" / f"{page}.md").read_text()
+    (tmp_path / "auth.lua").write_text("")
+    shown = 0
+    listeners: tuple[ListenerSettings, ...] = ()
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        if kind == "toml" and "[[listener]]" in block:
+            block = re.sub(r"^(user|group) = .*\n", "", block, flags=re.MULTILINE)  # this machine may not have them
+            config = tmp_path / "authlua.toml"
+            config.write_text(f'[[passdb]]\nscript = "auth.lua"\n[[userdb]]\nscript = "auth.lua"\n{block}')
+            listeners = load(config).listeners
+        elif block.startswith(f"# {page}: "):
+            layout = "M" if "dovecot-service" in block else None
+            assert snippet(page, listeners, layout=layout).rstrip() == block.rstrip()
+            shown += 1
+    assert shown == (3 if page.startswith("dovecot") else 2)
