@@ -48,10 +48,28 @@ def open_log(format: str, level: str, fd: int = 2) -> "FilteringBoundLogger":
     logger: FilteringBoundLogger = structlog.wrap_logger(
         _Writer(fd, render),
         processors=[render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_logger_class(structlog.make_filtering_bound_logger(level), level),
         context_class=dict,
     ).bind()
     return logger
+
+
+def _logger_class(base: Any, level: str) -> Any:
+    """*base* with methods whose own arguments cannot be mistaken for fields: a script may name a field ``event``."""
+
+    def method(name: str) -> Callable[..., None]:
+        def log(self: Any, event: str, /, **fields: Any) -> None:
+            (line,), _ = self._process_event(name, event, fields)
+            self._logger.msg(line)
+
+        return log
+
+    def bind(self: Any, /, **fields: Any) -> Any:
+        return type(self)(self._logger, self._processors, {**self._context, **fields})
+
+    names = list(_TEXT)
+    enabled = names[names.index(level) :]
+    return type("Log", (base,), {"bind": bind, **{name: method(name) for name in enabled}})
 
 
 class _Writer:
@@ -78,8 +96,6 @@ class _Writer:
                 data = rest
         except OSError:
             self._lost += 1
-
-    debug = info = warning = error = critical = fatal = msg
 
 
 def _is_journal(fd: int) -> bool:
@@ -200,12 +216,23 @@ def _dovecot(logger: object, method: str, event: Event) -> str:
 
 
 def _logfmt(logger: object, method: str, event: Event) -> str:
-    return f"time={_utc.now()}Z level={method} event={_plain(_event(event))}{_pairs(event)}\n"
+    text = _plain(_event(event))
+    _drop_our_names(event)
+    return f"time={_utc.now()}Z level={method} event={text}{_pairs(event)}\n"
+
+
+def _drop_our_names(event: Event) -> None:
+    """Where time and level are fields too, nobody else's fields may be called so."""
+    if "time" in event:
+        del event["time"]
+    if "level" in event:
+        del event["level"]
 
 
 def _json(logger: object, method: str, event: Event) -> str:
     if "exc_info" in event:
         _add_traceback(event)
+    _drop_our_names(event)
     fields = event if None not in event.values() else {k: v for k, v in event.items() if v is not None}
     line = _encode({"time": f"{_utc.now()}Z", "level": method, **fields})
     if "\\ud" in line:  # maybe half a surrogate pair, which is no valid JSON

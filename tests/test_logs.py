@@ -110,6 +110,20 @@ def test_a_bound_logger_tells_its_fields_with_every_event(pipe):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", ["event", "self", "name", "fields", "level", "time"])
+def test_a_field_may_have_any_name(pipe, format, name):
+    """Scripts choose the names of fields; none of them can break the line or replace what happened."""
+    log = open_log(format, "debug", pipe.fd)
+    log.bind(**{name: "a"}).info("happened", **{name: "b"})
+    log.debug("happened", **{name: "b"})
+    lines = pipe.lines()
+    assert all("happened" in line for line in lines)
+    if format == "json":
+        assert [json.loads(line)["level"] for line in lines] == ["info", "debug"]
+        assert all(json.loads(line)["time"].endswith("Z") for line in lines)
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_secret_shows_as_hidden(pipe, format):
     """Even where somebody logs one by mistake."""
     open_log(format, "info", pipe.fd).info("oops", password=Secret(b"swordfish"))

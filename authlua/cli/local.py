@@ -56,9 +56,7 @@ async def _passdb(core: Core, args: argparse.Namespace) -> Found:
     fields: list[tuple[str, str | None]] = []
     if request.credentials is not None:
         fields.append(("password", request.credentials))
-    fields += request.passdb_fields
-    fields += [(f"userdb_{name}", value) for name, value in request.userdb_fields or ()]
-    return Found(result.name, request.user or args.user, fields)
+    return Found(result.name, request.user or args.user, [*fields, *request.passdb_fields])
 
 
 async def _userdb(core: Core, args: argparse.Namespace) -> Found:

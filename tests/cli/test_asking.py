@@ -234,6 +234,40 @@ def test_the_cache_is_flushed_over_a_master_socket(subject, ask):
         assert ask("cache-flush") == ask("cache-flush", "ok@x") == (0, "0 entries flushed\n")
 
 
+def test_a_script_shows_all_it_returned(tmp_path, capfd):
+    """Fields for the userdb and for nobody, too, with what the script has to say beside them."""
+    script = tmp_path / "auth.lua"
+    script.write_text(
+        """
+        function auth_passdb_lookup(request)
+          request:log_info("looking for " .. request.user)
+          return dovecot.auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass", userdb_uid = "5", allow_nets = "local" }
+        end
+        """
+    )
+    assert main(["test-lookup", "timo", "--passdb", "--json", "--show-password", "--script", str(script)]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["passdb"]["fields"] == {"password": "{PLAIN}pass", "userdb_uid": "5", "allow_nets": "local"}
+    assert "looking for timo" in err
+    assert "pass" not in err.replace("passdb", "")
+
+
+def test_a_script_that_does_not_parse_is_65(tmp_path, capsys):
+    """Its file, its line, what Lua expected."""
+    script = tmp_path / "auth.lua"
+    script.write_text("function auth_passdb_lookup(\n")
+    assert main(["test-lookup", "timo", "--script", str(script)]) == 65
+    assert "auth.lua:2: " in capsys.readouterr().err
+
+
+def test_a_list_that_breaks_off_is_75(tmp_path, capsys):
+    """What was printed is not all."""
+    script = tmp_path / "auth.lua"
+    script.write_text("function auth_userdb_iterate() error('no database') end\n")
+    assert main(["list-users", "--script", str(script)]) == 75
+    assert "no database" in capsys.readouterr().err
+
+
 def test_the_password_is_asked_for_without_echo(subject):
     """Not on the command line, where everybody could see it."""
     command = [sys.executable, "-m", "authlua", "test-auth", "ok@x", *subject.options("client")]
