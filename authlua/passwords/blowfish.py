@@ -1,0 +1,45 @@
+"""BLF-CRYPT: bcrypt, of which Dovecot carries its own copy and so is stricter than crypt(3)."""
+
+import re
+from hmac import compare_digest
+
+from authlua.passwords.libcrypt import crypt
+from authlua.passwords.scheme import Limits, MalformedHash, Scheme
+
+_SETTING = rb"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}([./A-Za-z0-9])"
+_LONGEST = 72
+"""Bytes of a password that bcrypt looks at; the rest is ignored, as everywhere."""
+
+
+def make(password: bytes, user: str, rounds: int) -> bytes:
+    """Cost 5 unless told otherwise, then 4 to 31; marked ``$2y`` as Dovecot does."""
+    import bcrypt
+
+    cost = min(max(rounds, 4), 31) if rounds else 5
+    return b"$2y" + bcrypt.hashpw(password[:_LONGEST], bcrypt.gensalt(cost))[3:]
+
+
+def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
+    """Source: ``core:2.3.21.1:src/auth/password-scheme-crypt.c:crypt_verify_blowfish``, ``crypt-blowfish.c``."""
+    if not raw:
+        return False
+    if len(raw) < 30 or not raw.startswith(b"$2") or not b"a" <= raw[2:3] <= b"z" or raw[3:4] != b"$":
+        raise MalformedHash("Password is not blowfish password")
+    setting = re.match(_SETTING, raw)
+    if setting is None:
+        raise MalformedHash("crypt_blowfish_rn failed: Invalid argument")
+    if int(setting[1]) > limits.blowfish_cost:
+        raise MalformedHash(f"BLF-CRYPT cost {int(setting[1])} is more than the {limits.blowfish_cost} allowed")
+    if setting[2] not in b".Oeu":
+        return False  # the last digit of a salt has four of its six bits unused; no result sets them
+    password, variant = password[:_LONGEST], raw[2:3]
+    if variant == b"x" or (variant == b"a" and not password.isascii()):
+        # $2x repeats an old bug with bytes above 127, $2a has a guard against it: only Openwall's code knows both
+        return compare_digest(crypt(password, setting[0]), raw)
+    import bcrypt
+
+    made = bcrypt.hashpw(password, b"$2b" + setting[0][3:])
+    return compare_digest(raw[:4] + made[4:], raw)
+
+
+SCHEMES = (Scheme("BLF-CRYPT", make, check, slow=True, alias_of="CRYPT"),)
