@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import trio
@@ -25,11 +26,16 @@ T = TypeVar("T")
 
 
 def _with_core(args: argparse.Namespace, use: Callable[[Core], Awaitable[T]]) -> T:
-    """What *use* makes of the core that *args* ask for; the scripts' log goes to standard error."""
+    """What *use* makes of the core that *args* ask for.
+
+    Whoever asks by hand wants to know why, so the log is on standard error, readable, and as with ``auth.verbose``.
+    """
     settings = load_settings(args)
+    settings = replace(settings, auth=replace(settings.auth, verbose=True))
+    log = open_log("auto", "debug" if settings.log.level == "debug" else "info")
 
     async def run() -> T:
-        core = open_core(settings, open_log(settings.log.format, settings.log.level))
+        core = open_core(settings, log)
         try:
             return await use(core)
         finally:
