@@ -263,7 +263,7 @@ def keys(section: type) -> dict[str, Key]:
 
 _CACHE = "the auth cache"
 _POLICY = "the policy server"
-_WORKERS = "worker processes"
+_WORKERS = "the worker pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,7 @@ class AuthSettings:
     """``[auth]``: Dovecot's ``auth_*`` settings."""
 
     mechanisms: tuple[str, ...] = key(MECHANISMS, ("PLAIN", "LOGIN"))
-    realms: tuple[str, ...] = key(WORDS, ())
+    realms: tuple[str, ...] = key(WORDS, (), later="DIGEST-MD5")
     default_realm: str = key(TEXT, "", alias="default_domain")
     username_chars: str = key(TEXT, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@")
     username_translation: str = key(TRANSLATION, "")
