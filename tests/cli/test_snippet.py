@@ -13,9 +13,9 @@ from authlua.config import ListenerSettings, load
 from authlua.errors import ConfigError
 
 
-def at(kind: str, path: str, **more: str) -> ListenerSettings:
+def at(kind: str, path: str, *, name: str = "", tempfail: str = "reply") -> ListenerSettings:
     """A listener on a unix socket."""
-    return ListenerSettings(kind=kind, path=Path(path), **more)
+    return ListenerSettings(kind=kind, path=Path(path), name=name, tempfail=tempfail)
 
 
 APART = [

@@ -1,6 +1,5 @@
 """Fixtures of the end-to-end tests: each kind of stack is started once, and a failed test shows what was logged."""
 
-import importlib.util
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -61,8 +60,6 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     version, layout = request.param
     if reason := dovecot.missing(version):
         pytest.skip(reason)
-    if layout != "native" and importlib.util.find_spec("authlua.cli.serve") is None:
-        pytest.skip("authlua serve is not there yet")
     with Scene.open() as scene, running_stack(version, layout, scene) as stack:
         yield stack
 

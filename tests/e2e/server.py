@@ -15,6 +15,7 @@ CONFIG = """\
 [server]
 base_dir = "{directory}/authlua"
 dialect = "{version}"
+user = "nobody"
 [log]
 level = "debug"
 [auth]

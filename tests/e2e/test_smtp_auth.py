@@ -1,21 +1,20 @@
 """People send mail through Postfix and Exim, which ask authlua as they would ask Dovecot."""
 
 import contextlib
-import importlib.util
 import shutil
 import smtplib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from authlua.cli.snippet import snippet
-from authlua.config import load
+from authlua.config import ListenerSettings, load
 from tests.e2e import clients, dovecot, mta
 from tests.e2e.dovecot import NATIVE, Dovecot
 from tests.e2e.programs import PATIENCE, Scene, free_port
-from tests.e2e.server import serving, write_config
+from tests.e2e.server import service_wrapper, serving, write_config
 from tests.e2e.stack import DOMAIN, PASSWORD, SCRIPT
 
 CLIENTS = (clients.smtp_plain, clients.smtp_login)
@@ -53,14 +52,15 @@ class MailServers:
     ports: dict[str, int]
 
 
-@pytest.fixture(scope="module", params=["dovecot", "authlua"])
+@pytest.fixture(scope="module", params=["dovecot", "authlua", "authlua-in-dovecot"])
 def servers(request: pytest.FixtureRequest) -> Iterator[MailServers]:
-    """The mail servers with Dovecot's auth, which keeps what the tests expect honest, and with authlua."""
+    """The mail servers with Dovecot's auth, which keeps what the tests expect honest, and with authlua.
+
+    In Dovecot (layout M), the sockets are Dovecot's, and the listeners of authlua.toml give them their options.
+    """
     subject = request.param
-    if reason := mta.missing() or (dovecot.missing("2.3") if subject == "dovecot" else None):
+    if reason := mta.missing() or (None if subject == "authlua" else dovecot.missing("2.3")):
         pytest.skip(reason)
-    if subject == "authlua" and importlib.util.find_spec("authlua.cli.serve") is None:
-        pytest.skip("authlua serve is not there yet")
     with Scene.open() as scene, contextlib.ExitStack() as ends:
         directory = scene.directory
         shutil.copy(SCRIPT, directory)
@@ -76,8 +76,13 @@ def servers(request: pytest.FixtureRequest) -> Iterator[MailServers]:
         listeners = load(config).listeners
         if subject == "authlua":
             ends.enter_context(serving(config))
+        elif subject == "dovecot":
+            auth = NATIVE["2.3"].format(script=directory / "auth.lua") + dovecot_sockets(listeners)
+            ends.enter_context(Dovecot("2.3", directory, 0, auth=auth).running())
         else:
-            ends.enter_context(Dovecot("2.3", directory, 0, auth=dovecot_auth(listeners)).running())
+            command = f"{service_wrapper(config, outside=False)} dovecot-service -c {config}"
+            auth = snippet("dovecot-2.3", [], layout="M", command=command) + dovecot_sockets(listeners)
+            ends.enter_context(Dovecot("2.3", directory, 0, auth=auth).running())
         sockets = ("unix", "inet", "reply")
         snippets = {socket: snippet("postfix", listeners, listener=socket) for socket in sockets}
         postfix = ends.enter_context(mta.postfix(directory, snippets))
@@ -88,14 +93,15 @@ def servers(request: pytest.FixtureRequest) -> Iterator[MailServers]:
         yield MailServers(subject, scene, ports)
 
 
-def dovecot_auth(listeners) -> str:
-    """Dovecot's own auth with the same script, on the same sockets."""
-    text = NATIVE["2.3"].format(script=listeners[0].path.parent / "auth.lua") + "service auth {\n"
+def dovecot_sockets(listeners: Sequence[ListenerSettings]) -> str:
+    """The sockets of *listeners* as Dovecot opens them."""
+    text = "service auth {\n"
     for listener in listeners:
         if listener.path is not None:
             text += f"  unix_listener {listener.path} {{\n    mode = {listener.mode:04o}\n  }}\n"
         else:
-            text += f"  inet_listener {listener.name} {{\n    port = {listener.address.rpartition(':')[2]}\n  }}\n"
+            port = (listener.address or "").rpartition(":")[2]
+            text += f"  inet_listener {listener.name} {{\n    port = {port}\n  }}\n"
     return text + "}\n"
 
 
@@ -129,7 +135,7 @@ def test_a_temporary_failure_is_not_a_wrong_password(servers: MailServers, serve
 
     Dovecot cannot, and is taken to say "wrong password", as is an authlua that answers.
     """
-    closes = servers.subject == "authlua" and not server.endswith("reply")
+    closes = servers.subject != "dovecot" and not server.endswith("reply")
     words = LATER if closes else FAILED
     assert client(servers.ports[server], f"broken@{DOMAIN}", PASSWORD) == words[server.partition("-")[0]]
 
