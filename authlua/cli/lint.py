@@ -170,7 +170,7 @@ class _Scan:
 
     def _take(self) -> Token:
         self._at += 1
-        return self.tokens[self._at - 1]
+        return self.tokens[self._at - 1] if self._at <= len(self.tokens) else Token("sign", "", 0)
 
     def _is_name(self, offset: int = 0) -> bool:
         at = self._at + offset
