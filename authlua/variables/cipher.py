@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from authlua.variables.template import ExpansionError
+from authlua.variables.template import ExpansionError, QuotingError
 
 _MISSING = "needs the Python package cryptography, which is not installed"
 
@@ -15,7 +15,7 @@ class Cipher:
         found = re.fullmatch(r"aes-(128|192|256)-(cbc|ctr)", name.lower())
         if found is None:
             # Dovecot takes whatever its OpenSSL has; these are the ones with a use here.
-            raise ExpansionError(f"Invalid cipher {name}")
+            raise QuotingError(f"Invalid cipher {name}")
         self.key_length = int(found[1]) // 8
         self.iv_length = 16
         self._mode = found[2].upper()

@@ -156,7 +156,11 @@ def _lookup(state: State, arguments: Arguments) -> None:
         raise ExpansionError("Missing name to lookup")
     argument = next(_each(arguments, 1))
     state.unset()
-    state.set(state.lookup(_text(state.string(argument))))
+    name = _text(state.string(argument))
+    try:
+        state.set(state.lookup(name))
+    except ExpansionError as error:
+        raise QuotingError(str(error)) from None
 
 
 def _literal(state: State, arguments: Arguments) -> None:
@@ -373,15 +377,17 @@ def _as_text(state: State, arguments: Arguments) -> None:
     state.set(b"".join(pieces))
 
 
+_UTF8_LEADS = ((1, 0x00, 0x80), (2, 0xC2, 0xE0), (3, 0xE0, 0xF0), (4, 0xF0, 0xF8), (5, 0xF8, 0xFC), (6, 0xFC, 0xFE))
+"""Bytes of a character, and from which to which its first byte may be; the long ones only to be refused whole."""
+
+
 def _utf8_length(text: bytes, at: int) -> int | None:
     """Bytes of the character at *at*; 0 when it is none, `None` when *text* ends within it."""
-    length = next((n for n, lead in ((1, 0x80), (2, 0xE0), (3, 0xF0), (4, 0xF8)) if text[at] < lead), 0)
-    if length != 1 and text[at] < 0xC2:
-        return 0
-    for size in range(2, length + 1):
-        if at + size > len(text):
+    length = next((length for length, low, high in _UTF8_LEADS if low <= text[at] < high), 0)
+    for place in range(at + 1, at + length):
+        if place == len(text):
             return None
-        if text[at + size - 1] & 0xC0 != 0x80:
+        if text[place] & 0xC0 != 0x80:
             return 0
     try:
         text[at : at + length].decode()
@@ -391,8 +397,7 @@ def _utf8_length(text: bytes, at: int) -> int | None:
 
 
 def _safe(state: State, arguments: Arguments) -> None:
-    """Says that no escaping is needed; none is ever done to templates of auth requests."""
-    state.take("safe")
+    """Says that no escaping is needed; none is ever done to templates of auth requests. Parameters do not matter."""
 
 
 # --- hashes ---
@@ -546,7 +551,7 @@ def _compare(state: State, lhs: Argument, op: bytes, rhs: Argument) -> bool:
     try:
         return TEXTUAL[op](left, right)
     except ExpansionError as error:
-        raise ExpansionError(f"regexp() failed: {error}") from None
+        raise type(error)(f"regexp() failed: {error}") from None
 
 
 def _if(state: State, arguments: Arguments) -> None:
@@ -681,7 +686,7 @@ def _crypt_parameters(state: State, arguments: Arguments, *, decrypt: bool) -> _
     try:
         made = hashlib.pbkdf2_hmac(digest, key, salt, rounds, cipher.key_length + cipher.iv_length)
     except (ValueError, OverflowError):
-        raise ExpansionError(f"Invalid digest {digest}") from None
+        raise QuotingError(f"Invalid digest {digest}") from None
     prefix = b"s=%s,r=%d" % (salt, rounds)
     return _Secrets(cipher, made[: cipher.key_length], made[cipher.key_length :], data, prefix, raw)
 

@@ -350,13 +350,24 @@ def _if(key: bytes, names: list[str], depth: int) -> Part:
     parameters = [_parts(word, names, depth + 1) for word in words]
 
     def decided(variables: Variables) -> bytes:
-        try:
-            lhs, op, rhs, true, false = [b"".join([part(variables) for part in parts]) for parts in parameters]
-        except _Unknown:
-            raise _Unknown(b"") from None
+        lhs, op, rhs, true, false = [_whole(parts, variables) for parts in parameters]
         return true if _compare(lhs, op, rhs) else false
 
     return decided
+
+
+def _whole(parts: list[Part], variables: Variables) -> bytes:
+    """One parameter; when nobody knows one of its variables, nothing takes the place of the whole ``if``."""
+    values = []
+    unknown = False
+    for part in parts:
+        try:
+            values.append(part(variables))
+        except _Unknown:
+            unknown = True  # and look at the rest: a mistake in there counts for more
+    if unknown:
+        raise _Unknown(b"")
+    return b"".join(values)
 
 
 def _if_parameters(text: bytes) -> list[bytes]:
@@ -391,7 +402,7 @@ def _compare(lhs: bytes, op: bytes, rhs: bytes) -> bool:
         try:
             return TEXTUAL[op](lhs, rhs)
         except ExpansionError as error:
-            raise ExpansionError(f"if: regex failed: {error}") from None
+            raise type(error)(f"if: regex failed: {error}") from None
     if op not in NUMERIC:
         raise QuotingError(f"if: Unsupported comparator '{_quoted(op)}'")
     left, right = signed(lhs), signed(rhs)
@@ -441,7 +452,7 @@ def _crypt(function: bytes, arguments: _Arguments, field: Part, names: list[str]
         try:
             cipher.check(key, iv)
         except ExpansionError as error:
-            raise ExpansionError(f"crypt: {error}") from None
+            raise type(error)(f"crypt: {error}") from None
         if function == b"decrypt":
             return cipher.decrypt(key, iv, decode(value)).partition(b"\0")[0]
         result = encode(cipher.encrypt(key, iv, value))

@@ -14,7 +14,7 @@ to: ``(?…)``, ``*?``, ``\d``. Where the two disagree, these are the limits:
 import re
 from functools import lru_cache
 
-from authlua.variables.template import ExpansionError
+from authlua.variables.template import ExpansionError, QuotingError
 
 _CLASSES = {
     b"alnum": rb"0-9A-Za-z",
@@ -51,7 +51,7 @@ def _compile(pattern: bytes) -> "re.Pattern[bytes]":
     try:
         return re.compile(_translate(pattern), re.DOTALL)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ExpansionError(f"Invalid regular expression: {error}") from None
+        raise QuotingError(f"Invalid regular expression: {error}") from None
 
 
 def _translate(pattern: bytes) -> bytes:

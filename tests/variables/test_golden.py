@@ -83,8 +83,14 @@ ALL = [(dialect, case) for dialect, recorded in RECORDED.items() for case in rec
         if not differs(dialect, case)
     ],
 )
-def test_a_template_gives_what_dovecot_gave(dialect: Dialect, case: dict[str, str], name: str) -> None:
+def test_a_template_gives_what_dovecot_gave(
+    dialect: Dialect, case: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same text or the same error; where Dovecot crashed, an `ExpansionError` or some text."""
+    if "crypt" in case["template"]:
+        pytest.importorskip("cryptography")
+    monkeypatch.setattr("os.geteuid", lambda: 0)  # Dovecot was asked as root
+    monkeypatch.setattr("os.getegid", lambda: 0)
     expected, given = outcomes(dialect, name, case)
     assert expected in (given, "crash: ")
 
