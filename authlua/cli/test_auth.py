@@ -1,6 +1,7 @@
 """``authlua test-auth``: a whole authentication, as a client would do it."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Authenticate, print, and say with the exit code how it went."""
     if args.mech == "LOGIN" and args.master_user is not None:
-        say("authlua test-auth: LOGIN cannot name a master user, PLAIN can")
+        print("authlua test-auth: LOGIN cannot name a master user, PLAIN can", file=sys.stderr)
         return EX_USAGE
     outcome = _over_socket(args) if args.socket else _locally(args)
     fields = dict(outcome.fields)

@@ -217,6 +217,12 @@ def test_a_master_user_needs_a_master_passdb(ask):
     assert ask("test-auth", "ok@x", "pass", "--master-user", "admin@x", socket="client")[0] == 77
 
 
+def test_login_cannot_name_a_master_user(capsys):
+    """Told before anybody is asked."""
+    assert main(["test-auth", "a", "pass", "--mech", "login", "--master-user", "b", "--socket", "nowhere"]) == 64
+    assert "LOGIN cannot name a master user" in capsys.readouterr().err
+
+
 def test_all_users_are_listed_a_line_each(ask, subject):
     """A name with a TAB in it cannot be mistaken for two columns."""
     assert ask("list-users") == (0, f"ok@x\nother@y\nUPPER@y\n{subject.fourth}\n")
