@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
     {"lua", "sasl"},
     {"auth", "config", "logs", "services"},
     {"server"},
+    {"conformance"},
     {"cli"},
     {"__main__"},
 ]
