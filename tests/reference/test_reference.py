@@ -1,6 +1,7 @@
 """The reference itself: what the other tests believe is asked of a real Dovecot that is really there."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,15 @@ def test_a_client_may_be_another_user(dovecot: Dovecot):
             assert userdb.ask("USER\t1\tok@x\tservice=lmtp")[0].startswith(answer)
 
 
-def test_silence_and_the_end_are_told_apart(dovecot: Dovecot):
-    """No answer is an error after a while; a closed connection is None at once."""
-    with RawConnection.connect(dovecot.sockets["login"], patience=0.05) as login:
-        login.handshake(pid=1)
+def test_silence_and_the_end_are_told_apart():
+    """No answer is an error after a while; a closed connection is None at once, and half a line is neither."""
+    ours, theirs = socket.socketpair()
+    with RawConnection(ours, patience=0.01) as connection, theirs:
+        theirs.sendall(b"a line\nhalf")
+        assert connection.receive() == b"a line"
         with pytest.raises(SilenceError):
-            login.receive()
-    with RawConnection.connect(dovecot.sockets["login"]) as login:
-        login.handshake(pid=2)
-        login.send(b"NONSENSE\n")
-        assert login.receive() is None
+            connection.receive()
+        theirs.sendall(b" a line\n")
+        assert connection.receive() == b"half a line"
+        theirs.close()
+        assert connection.receive() is None
