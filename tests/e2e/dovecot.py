@@ -178,6 +178,12 @@ class Dovecot:
             stdin=subprocess.DEVNULL,
         )
 
+    def pid_of(self, service: str) -> int:
+        """The process of a *service* that has one."""
+        status = self.doveadm("-f", "tab", "process", "status", service)
+        (line,) = status.stdout.splitlines()[1:]
+        return int(line.split("\t")[1])
+
     def command(self, *command: str) -> list[str]:
         """How to start *command* where this version is.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,14 +44,14 @@ def write_config(directory: Path, version: str, listeners: Sequence[dict[str, st
 
 
 @contextlib.contextmanager
-def serving(config: Path) -> Iterator[None]:
+def serving(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     """``authlua serve`` from the moment it accepts on all its listeners."""
     ready: list[Path | int] = [
         listener.path or int((listener.address or "").rpartition(":")[2]) for listener in load(config).listeners
     ]
     command = [sys.executable, "-m", "authlua", "serve", "-c", config]
-    with running(command, log=config.parent / "authlua.log", ready=ready, env={"PYTHONPATH": str(ROOT)}):
-        yield
+    with running(command, log=config.parent / "authlua.log", ready=ready, env={"PYTHONPATH": str(ROOT)}) as process:
+        yield process
 
 
 def service_wrapper(config: Path, *, outside: bool) -> Path:

@@ -6,9 +6,12 @@ authlua: **E** with all its sockets outside Dovecot's folders, **B** with the lo
 """
 
 import contextlib
+import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from authlua.cli.snippet import snippet
@@ -32,6 +35,22 @@ class Stack:
     scene: Scene
     dovecot: Dovecot
     relay: Relay
+    server: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    process: subprocess.Popen[bytes] | None = None
+    """authlua, unless Dovecot started it."""
+
+    def serve(self) -> None:
+        """Start ``authlua serve``."""
+        self.process = self.server.enter_context(serving(self.scene.directory / "authlua.toml"))
+
+    def kill_auth(self) -> None:
+        """End the auth process without warning, and start it again if nobody else does."""
+        if self.process is None:
+            os.kill(self.dovecot.pid_of("auth"), signal.SIGKILL)
+        else:
+            self.process.kill()
+            self.server.close()
+            self.serve()
 
 
 @contextlib.contextmanager
@@ -43,6 +62,7 @@ def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
         relay = ends.enter_context(relaying())
         dovecot = Dovecot(version, directory, relay.port)
         stack = Stack(version, layout, scene, dovecot, relay)
+        ends.callback(stack.server.close)
         client = f"dovecot-{version}"
         if layout == "native":
             dovecot.auth = NATIVE[version].format(script=directory / "auth.lua")
@@ -61,7 +81,7 @@ def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
             }
             config = write_config(directory, version, dovecot_listeners(base / "login", base))
             dovecot.auth = snippet(client, load(config).listeners)
-            ends.enter_context(serving(config))
+            stack.serve()
             ends.enter_context(dovecot.running())
         else:
             # Dovecot makes login/ when it starts; the folder inside is the admin's, as in systemd/tmpfiles
@@ -70,7 +90,7 @@ def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
             dovecot.auth = snippet(client, load(config).listeners)
             ends.enter_context(dovecot.running())
             login.parent.mkdir(mode=0o755)
-            ends.enter_context(serving(config))
+            stack.serve()
         yield stack
 
 

@@ -18,3 +18,10 @@ def test_dovecot_starts_again_beside_a_running_authlua(stack: Stack) -> None:
     stack.dovecot.start()
     assert clients.imap(stack.dovecot.imap, f"alice@{DOMAIN}", PASSWORD) == "OK Logged in"
     assert stack.dovecot.doveadm("user", f"alice@{DOMAIN}").returncode == 0
+
+
+def test_a_killed_auth_server_is_replaced(stack: Stack) -> None:
+    """Its sockets, left behind, are no obstacle for the next one; Dovecot's programs find it."""
+    stack.kill_auth()
+    assert clients.imap(stack.dovecot.imap, f"alice@{DOMAIN}", PASSWORD) == "OK Logged in"
+    assert stack.dovecot.doveadm("user", f"alice@{DOMAIN}").returncode == 0
