@@ -19,6 +19,8 @@ def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
     found = re.fullmatch(_STRING, raw)
     if found is None:
         return False
+    if max(int(found[2]), int(found[3]), int(found[4])) >> 32:
+        return False
     memory, passes = int(found[2]) * 1024, int(found[3])
     if memory > limits.memory or memory * passes > 64 * limits.memory:
         raise MalformedHash(

@@ -31,8 +31,8 @@ def _affordable(setting: bytes, limits: Limits) -> bool:
     """False: crypt(3) would refuse it too. Raises `MalformedHash` where it would not, but we do."""
     if found := re.match(_ROUNDS, setting):
         rounds = number(found[1]) or 0
-        if rounds > 999_999_999:
-            return False
+        if rounds > 999_999_999 and setting[2:3] == b"$":
+            return False  # so says SHA-crypt's own specification
         if rounds > limits.rounds:
             raise MalformedHash(f"crypt() would take {rounds} rounds, more than the {limits.rounds} allowed")
     elif setting.startswith((b"$7$", b"$y$", b"$gy$")):

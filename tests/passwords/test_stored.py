@@ -194,6 +194,7 @@ class TestWhatIsRefused:
             "{SHA256-CRYPT}$5$rounds=999999999$salt$x",
             "{CRYPT}$md5,rounds=10000001$salt$$x",
             "{CRYPT}$sha1$10000001$salt$x",
+            "{CRYPT}$sha1$99999999999999999999$salt$x",
             "{CRYPT}$y$jGT$salt$x",
             "{CRYPT}$gy$jxT$salt$x",
             "{CRYPT}$y$jzz5.$salt$x",
