@@ -1,0 +1,109 @@
+"""``authlua pw``: makes, tests and lists password hashes, with the option letters of ``doveadm pw``."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from authlua.cli import EX_DATAERR, EX_NOPERM, EX_USAGE
+from authlua.cli.output import say
+
+if TYPE_CHECKING:
+    from authlua.passwords import MalformedHash, UnknownScheme
+
+HELP = "make, test and list password hashes"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("-s", dest="scheme", metavar="SCHEME", help="scheme of the hash to make (default: CRYPT)")
+    parser.add_argument("-p", dest="password", metavar="PASSWORD", help="asked for without echo when it is not given")
+    parser.add_argument("-u", dest="user", metavar="USER", default="", help="user name, for DIGEST-MD5")
+    parser.add_argument("-r", dest="rounds", metavar="ROUNDS", type=_rounds, help="cost, for schemes that have one")
+    parser.add_argument("-V", dest="verify", action="store_true", help="test the hash that was made")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("-l", dest="list", action="store_true", help="list the schemes")
+    other.add_argument("-t", dest="test", metavar="HASH", help="test whether the password fits {SCHEME}HASH")
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number, not {text!r}")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make, test or list; 77 says that the password does not fit, 65 that the hash is none."""
+    from authlua.passwords import schemes
+
+    if args.list:
+        say(" ".join(schemes()))
+        return 0
+    if args.test is None:
+        return _make(args)
+    return _test(_text(args.test), _password(args, "Enter password to verify: "), args)
+
+
+def _make(args: argparse.Namespace) -> int:
+    from authlua.passwords import UnknownScheme, encode
+
+    password = _password(args, "Enter new password: ", "Retype new password: ")
+    try:
+        made = encode(password, args.scheme or "CRYPT", user=_text(args.user), rounds=args.rounds)
+    except UnknownScheme as error:
+        return _complain(EX_USAGE, f"{error}; authlua pw -l lists those there are")
+    except ValueError as error:
+        return _complain(EX_USAGE, str(error))
+    if args.verify:
+        return _test(made, password, args)
+    say(made)
+    return 0
+
+
+def _test(stored: str, password: bytes, args: argparse.Namespace) -> int:
+    from authlua.passwords import MalformedHash, UnknownScheme, verify
+
+    try:
+        fits = verify(password, stored, user=_text(args.user), default_scheme=args.scheme or "")
+    except (MalformedHash, UnknownScheme) as error:
+        return _complain(EX_DATAERR, _explain(error))
+    if not fits:
+        return _complain(EX_NOPERM, "Password mismatch")
+    say(f"{stored} (verified)")
+    return 0
+
+
+def _explain(error: "MalformedHash | UnknownScheme") -> str:
+    from authlua.passwords import UnknownScheme
+
+    if isinstance(error, UnknownScheme) and not error.scheme:
+        return "Missing {scheme} prefix from hash; -s SCHEME stands in for it"
+    return str(error)
+
+
+def _password(args: argparse.Namespace, *prompts: str) -> bytes:
+    """The password given, or typed the same at each of *prompts*; lines of standard input where that is no terminal."""
+    if args.password is not None:
+        return os.fsencode(args.password)
+    if not sys.stdin.isatty():
+        lines = [sys.stdin.buffer.readline() for _ in prompts]
+        if not all(lines):
+            raise SystemExit(_complain(EX_USAGE, f"expected the password on standard input, {len(prompts)} times"))
+        typed = [line.removesuffix(b"\n") for line in lines]
+    else:
+        from getpass import getpass
+
+        typed = [os.fsencode(getpass(prompt)) for prompt in prompts]
+    if len(set(typed)) > 1:
+        raise SystemExit(_complain(EX_USAGE, "Passwords don't match!"))
+    return typed[0]
+
+
+def _text(argument: str) -> str:
+    """*argument* as stored passwords are held: UTF-8, with surrogates for other bytes, whatever the locale is."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
+
+
+def _complain(code: int, problem: str) -> int:
+    print(f"authlua pw: {problem}", file=sys.stderr)
+    return code
