@@ -208,6 +208,10 @@ def missing(version: str) -> str | None:
         if not (CHROOT_2_4 / "usr/sbin/dovecot").exists():
             return "Dovecot 2.4 is missing: tests/reference/bootstrap-2.4"
         return None
+    if shutil.which("dovecot") is not None:
+        installed = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=True).stdout
+        if not installed.startswith("2.3."):
+            return f"the Dovecot of this machine is no 2.3, but {installed.strip()}"
     libexec = Path("/usr/lib/dovecot")
     programs = {
         "dovecot-imapd": libexec / "imap",
