@@ -5,9 +5,9 @@ Compile once, expand often; neither step does any I/O::
     template = compile_template("%Lu", Dialect.V2_3)
     template.expand(request_variables(request, Dialect.V2_3))
 
-`template` says what a template is and what it is given, `percent` holds the grammar of 2.3, `pipeline` and
-`filters` that of 2.4; `digests`, `cipher`, `comparison` and `regexp` serve both. Only `sources` knows the
-auth request.
+`template` says what a template is and what it is given. `percent` holds the grammar of 2.3; `pipeline` that of
+2.4, with its `state`, `filters`, `decisions` and `encryption`; `digests`, `cipher`, `comparison` and `regexp` serve
+both. Only `sources` knows the auth request.
 """
 
 from authlua.variables.compiler import compile_template

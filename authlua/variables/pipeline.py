@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from authlua.variables.comparison import signed
-from authlua.variables.filters import FILTERS, Argument, State
+from authlua.variables.filters import FILTERS
+from authlua.variables.state import Argument, State
 from authlua.variables.template import ExpansionError, Part, Variables, literal
 
 _LONGEST = 8192
