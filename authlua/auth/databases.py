@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
+from authlua.masks import mask
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
 from authlua.secret import Secret
@@ -121,6 +121,6 @@ def _mech_matches(allowed: Sequence[str], mech: str) -> bool:
 def _name_matches(patterns: Sequence[str], name: str) -> bool:
     excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     included = [pattern for pattern in patterns if not pattern.startswith("!")]
-    if any(fnmatchcase(name, pattern) for pattern in excluded):
+    if any(mask(pattern)(name) for pattern in excluded):
         return False
-    return not included or any(fnmatchcase(name, pattern) for pattern in included)
+    return not included or any(mask(pattern)(name) for pattern in included)

@@ -128,7 +128,7 @@ class FieldSetter:
 
     def _change_local_part(self, request: AuthRequest, value: str) -> None:
         domain = request.domain
-        self._change_user(request, value if "@" in value or domain is None or not value else f"{value}@{domain}")
+        self._change_user(request, value if "@" in value or domain is None else f"{value}@{domain}")
 
     def _change_domain(self, request: AuthRequest, value: str) -> None:
         self._change_user(request, f"{request.username}@{value}")

@@ -106,7 +106,23 @@ class PassdbChain:
         except ScriptError as error:
             self._log("error", str(error), request, {"passdb": entry.name})
             return INTERNAL_FAILURE
-        return self._import(entry, request, reply)
+        result = self._import(entry, request, reply)
+        if result is OK:
+            result = self._judge_stored(entry, request)
+        if result is OK and request.credentials:
+            try:
+                passwords.credentials(
+                    request.credentials, "", user="", default_scheme=entry.default_scheme, dialect=self._dialect
+                )
+            except passwords.UnknownScheme as error:
+                self._log("error", str(error), request, {"passdb": entry.name})
+                return PassdbResult.SCHEME_NOT_AVAILABLE
+            except passwords.MalformedHash as error:
+                self._log(
+                    "error", describe(error, request.credentials, entry.default_scheme), request, {"passdb": entry.name}
+                )
+                return PassdbResult.SCHEME_NOT_AVAILABLE
+        return result
 
     def _import(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:
         """Set the fields of *reply*, and log what its result alone says."""
@@ -123,21 +139,23 @@ class PassdbChain:
             self._refused(entry, request, "unknown user")
         return result
 
-    async def _compare(self, entry: PassdbEntry, request: AuthRequest, password: Secret) -> PassdbResult:
-        """Dovecot's ``auth_request_password_verify``, with what its Lua passdb checks before."""
-        fields = request.passdb_fields
-        stored = request.credentials
-        if stored:
-            if "nopassword" in fields:
+    def _judge_stored(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+        """May a passdb return this password, or none?"""
+        if request.credentials:
+            if "nopassword" in request.passdb_fields:
                 self._info(entry, request, "nopassword given and password is not empty")
                 return PASSWORD_MISMATCH
-        elif request.skip_password_check:
-            return OK
-        elif "nopassword" not in fields:
+        elif "nopassword" not in request.passdb_fields and not request.skip_password_check:
             self._info(entry, request, "No password returned (and no nopassword)")
             return PASSWORD_MISMATCH
-        if request.skip_password_check:
-            return OK
+        return OK
+
+    async def _compare(self, entry: PassdbEntry, request: AuthRequest, password: Secret) -> PassdbResult:
+        """Dovecot's ``auth_request_password_verify``, with what its Lua passdb checks before."""
+        result = self._judge_stored(entry, request)
+        if result is not OK or request.skip_password_check:
+            return result
+        stored = request.credentials
         if entry.deny:
             return PASSWORD_MISMATCH
         if not stored:

@@ -140,7 +140,8 @@ class Replies:
 
     def _spelled(self, fields: Iterable[tuple[str, str | None]]) -> Pairs:
         valueless = self._spelling.valueless
-        return [(name, valueless if value is None else value) for name, value in fields]
+        # 2.3 does not tell an empty value from none
+        return [(name, value if value or (value is not None and valueless) else valueless) for name, value in fields]
 
 
 def auth_token(user: str, pid: str, session: str, service: str, secret: Secret) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 
 from authlua.protocol import Params, unescape
 from authlua.request import AuthRequest
@@ -16,8 +16,9 @@ def new_request(params: Params, *, id: int, mech: str = "", client_pid: int = 0)
     """
     request = AuthRequest("", mech=mech, id=id)
     request.client_pid = client_pid
+    known = _TAKE if mech else _TAKE_FOR_LOOKUP
     for name, value in params:
-        take = _TAKE.get(name)
+        take = known.get(name)
         if take is not None:
             take(request, value or "")
     return request
@@ -25,12 +26,15 @@ def new_request(params: Params, *, id: int, mech: str = "", client_pid: int = 0)
 
 @lru_cache(maxsize=4096)
 def _ip(text: str) -> str | None:
-    """*text*, if it is an IP address."""
+    """*text* as an IP address is usually written, if it is one (``src/lib/net.c:net_addr2ip``)."""
     try:
-        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+        if ":" not in text:
+            return inet_ntoa(inet_aton(text))
+        if text[0] == "[" and text[-1] == "]":
+            text = text[1:-1]
+        return inet_ntop(AF_INET6, inet_pton(AF_INET6, text))
     except (OSError, ValueError):
         return None
-    return text
 
 
 def _port(text: str) -> int:
@@ -82,7 +86,7 @@ def _forward_fields(request: AuthRequest, value: str) -> None:
     request.passdb_fields.snapshot()
 
 
-_TAKE: dict[str, Callable[[AuthRequest, str], None]] = {
+_TAKE_FOR_LOOKUP: dict[str, Callable[[AuthRequest, str], None]] = {
     "service": _text("service"),
     "protocol": _text("service"),
     "session": _text("session"),
@@ -98,12 +102,17 @@ _TAKE: dict[str, Callable[[AuthRequest, str], None]] = {
     "client_id": _text("client_id"),
     "forward_fields": _forward_fields,
     "debug": _flag("debug"),
+    "ssl_ja3_hash": _text("ssl_ja3_hash"),
+    "ssl_client_cert_fp": _text("ssl_client_cert_fp"),
+    "ssl_client_cert_pubkey_fp": _text("ssl_client_cert_pubkey_fp"),
+}
+"""What any request may say."""
+
+_TAKE = {
+    **_TAKE_FOR_LOOKUP,
     "secured": _secured,
     "final-resp-ok": _flag("final_resp_ok"),
     "no-penalty": _flag("no_penalty"),
     "valid-client-cert": _flag("valid_client_cert"),
     "cert_username": _text("cert_username"),
-    "ssl_ja3_hash": _text("ssl_ja3_hash"),
-    "ssl_client_cert_fp": _text("ssl_client_cert_fp"),
-    "ssl_client_cert_pubkey_fp": _text("ssl_client_cert_pubkey_fp"),
 }

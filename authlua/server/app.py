@@ -74,7 +74,9 @@ def open_core(settings: Settings, log: "FilteringBoundLogger", *, token_secret: 
     write = request_log(log)
     dialect = settings.server.dialect
     try:
-        passdbs = [_passdb(settings, one, id, scripts, write) for id, one in enumerate(settings.passdbs, 1)]
+        # Dovecot numbers the masters' passdbs after the others (core:2.3.21.1:src/auth/auth.c:auth_preinit)
+        ordered = sorted(settings.passdbs, key=lambda one: one.master)
+        passdbs = [_passdb(settings, one, id, scripts, write) for id, one in enumerate(ordered, 1)]
         userdbs = [_userdb(settings, one, id, scripts, write) for id, one in enumerate(settings.userdbs, 1)]
     except BaseException:
         for script in scripts:
@@ -228,6 +230,7 @@ class App:
         self.expiry = Expiry(self.request_timeout)
         self.clients: set[Client] = set()
         self.masters: set[Master] = set()
+        self.controls: set[Control] = set()
         self.logins: dict[int, Client] = {}
         self.tasks: trio.Nursery
         self._cuids = count(1)
@@ -309,6 +312,7 @@ class App:
             self.log.error("reload_failed", reason=str(error))
             return str(error)
         old, self.core = self.core, core
+        self.failures.delay = core.auth.options.failure_delay
         old.retire()
         self._reloads += 1
         self.log.info("reloaded")
@@ -342,7 +346,7 @@ class App:
         for client in list(self.clients):
             client.fail_open_requests()
             client.close()
-        for master in list(self.masters):
-            master.close()
+        for connection in [*self.masters, *self.controls]:
+            connection.close()
         self.core.retire()
         self.ready.close()

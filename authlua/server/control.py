@@ -24,6 +24,11 @@ class Control(Connection):
         self._app = app
         self._buffer = b""
         super().__init__(app.ready, sock)
+        app.controls.add(self)
+
+    def ended(self) -> None:
+        """The admin has gone."""
+        self._app.controls.discard(self)
 
     def received(self, data: bytes) -> None:
         """Serve each command that *data* completes."""

@@ -5,7 +5,6 @@ What the master gives its services is described in ``core:2.3.21.1:src/lib-maste
 """
 
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -44,8 +43,6 @@ class Service(NamedTuple):
 
     listeners: list[tuple[int, str, str]]
     """Descriptor, name and kind of each listener."""
-    late: bool
-    """Dovecot 2.4: its clients know a handshake that waits for theirs."""
     generation: int
     client_limit: int
     uid: str
@@ -76,7 +73,6 @@ def read_service(environ: Mapping[str, str]) -> Service:
     first = 8 if newer or environ.get("DOVECOT_VERSION", "").startswith("2.4") else 7
     return Service(
         [(first + index, name, kind) for index, (name, kind) in enumerate(listeners)],
-        newer,
         generation,
         int(environ.get("CLIENT_LIMIT") or 1000),
         environ.get("RESTRICT_SETUID", ""),
@@ -128,19 +124,16 @@ def _listener_settings(settings: Settings, sock: socket.socket, name: str, kind:
     path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
     for wanted in settings.listeners:
         if wanted.path == path or (wanted.name and wanted.name == name):
-            return replace(wanted, kind=kind)
+            return replace(wanted, kind=kind, path=path)
     return ListenerSettings(kind=kind, name=name, path=path)
 
 
 def _become(service: Service) -> None:
     """Give up root as the master wants it (``RESTRICT_SETUID`` and ``RESTRICT_SETGID``)."""
     if service.gid:
-        os.setgroups([])
         os.setgid(int(service.gid))
+        os.setgroups([])
     if service.uid and service.uid != "0":
-        if service.gid:
-            entry = pwd.getpwuid(int(service.uid))
-            os.initgroups(entry.pw_name, int(service.gid))
         os.setuid(int(service.uid))
 
 

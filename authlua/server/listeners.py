@@ -183,6 +183,10 @@ def _open_unix(settings: ListenerSettings, path: Path) -> socket.socket:
             sock.bind(str(path))
         finally:
             os.umask(umask)
+    except BaseException:
+        sock.close()
+        raise
+    try:
         uid = pwd.getpwnam(settings.user).pw_uid if settings.user else -1
         gid = grp.getgrnam(settings.group).gr_gid if settings.group else -1
         if (uid, gid) != (-1, -1):
@@ -191,6 +195,7 @@ def _open_unix(settings: ListenerSettings, path: Path) -> socket.socket:
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()
+        path.unlink()
         raise
     return sock
 

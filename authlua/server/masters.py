@@ -1,13 +1,12 @@
 """Master, login-master and userdb sockets: one connection and its lookups."""
 
-import re
 import socket
 from collections.abc import Coroutine
-from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from authlua import masks
 from authlua.auth import new_request
 from authlua.errors import ScriptError
 from authlua.protocol import (
@@ -151,7 +150,7 @@ class Master(Connection):
             self.write(self._codec.data_to_send())
 
     async def _list(self, scope: trio.CancelScope, id: int, mask: str | None) -> None:
-        wanted = re.compile(translate(mask), re.IGNORECASE).fullmatch if mask else None
+        wanted = masks.mask(mask, ignore_case=True) if mask else None
         ok = False
         try:
             with scope:

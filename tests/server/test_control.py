@@ -1,0 +1,85 @@
+"""The control socket, and reloads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from authlua.errors import ScriptError
+from authlua.server.app import Core
+from authlua.wishes import Sleep
+from tests.auth.fakes import House
+from tests.server.living import living, login, read_until
+from tests.server.test_clients import auth, slow_house
+
+
+class Script:
+    """Counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def ask(stream: trio.SocketStream, command: Any) -> Any:
+    await stream.send_all(json.dumps(command).encode() + b"\n")
+    return json.loads(await read_until(stream, b"\n"))
+
+
+async def test_status_counts_what_happened(tmp_path: Path) -> None:
+    """Requests, connections, uptime."""
+    house = House({"t": {"password": "{PLAIN}pass"}})
+    async with living(tmp_path, house.auth) as server:
+        client = await login(server)
+        await client.send_all(auth(1, "t") + auth(2, "x") + auth(3, "t"))
+        await read_until(client, b"OK\t3\tuser=t\n")
+        answer = await ask(server.connect("control"), {"command": "status"})
+        assert answer["ok"]
+        assert answer["status"].items() >= {"requests": 3, "successes": 2, "failures": 1, "clients": 1}.items()
+
+
+async def test_nonsense_is_answered_with_what_is_known(tmp_path: Path) -> None:
+    """And the conversation goes on."""
+    async with living(tmp_path, House({}).auth) as server:
+        stream = server.connect("control")
+        for nonsense in ({"command": "dance"}, {}, [], 7):
+            answer = await ask(stream, nonsense)
+            assert not answer["ok"]
+            assert "status" in answer["error"]
+        assert (await ask(stream, {"command": "cache-flush"})) == {"ok": True, "flushed": 0}
+
+
+async def test_a_reload_swaps_the_core_and_lets_the_old_one_finish(tmp_path: Path, autojump_clock: Any) -> None:
+    """Requests that run end where they began; then the old scripts are closed."""
+    old, _ = slow_house(lambda: Sleep(5))
+    new = House({"t": {"password": "{PLAIN}pass", "from": "new"}})
+    fresh = Core(new.auth, [])
+    async with living(tmp_path, old.auth, reload=lambda: fresh) as server:
+        script: Any = Script()
+        server.app.core._scripts = [script]
+        client = await login(server)
+        await client.send_all(auth(1, "t"))
+        assert await ask(server.connect("control"), {"command": "reload"}) == {"ok": True}
+        assert script.closed == 0
+        await client.send_all(auth(2, "t"))
+        assert await read_until(client, b"\n") == b"OK\t2\tuser=t\tfrom=new\n"
+        assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"
+        assert script.closed == 1
+
+
+async def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """And says why, to the asker and in the log."""
+
+    def broken() -> Core:
+        raise ScriptError("auth.lua:7: boom")
+
+    house = House({"t": {"password": "{PLAIN}pass"}})
+    async with living(tmp_path, house.auth, reload=broken) as server:
+        answer = await ask(server.connect("control"), {"command": "reload"})
+        assert answer == {"ok": False, "error": "auth.lua:7: boom"}
+        client = await login(server)
+        await client.send_all(auth(1, "t"))
+        assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"
+        assert server.events("reload_failed")[0]["reason"] == "auth.lua:7: boom"

@@ -1,0 +1,121 @@
+"""Opening sockets: all of them or none."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authlua.config import ListenerSettings
+from authlua.errors import ConfigError
+from authlua.server.listeners import Listener, open_listeners
+
+
+def unix(path: Path, **options: Any) -> ListenerSettings:
+    return ListenerSettings(**{"kind": "client", "path": path, "mode": 0o600, **options})
+
+
+def test_a_socket_file_has_its_mode_and_its_directory_is_made(tmp_path: Path) -> None:
+    """Whatever the umask says."""
+    path = tmp_path / "a" / "b" / "auth"
+    (listener,) = open_listeners((unix(path, mode=0o640),), {})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    listener.stop()
+    assert not path.exists()
+
+
+def test_a_stale_socket_file_is_replaced_and_a_live_one_respected(tmp_path: Path) -> None:
+    """Two servers never share a path."""
+    path = tmp_path / "auth"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    (listener,) = open_listeners((unix(path),), {})
+    with pytest.raises(ConfigError, match="another server listens there"):
+        open_listeners((unix(path),), {})
+    assert path.exists()
+    listener.stop()
+
+
+def test_all_that_cannot_be_opened_is_named_and_nothing_stays_open(tmp_path: Path) -> None:
+    """The admin mends it in one go."""
+    wanted = (
+        unix(tmp_path / "good"),
+        unix(tmp_path / "nobody", user="no-such-user"),
+        unix(tmp_path / ("x" * 200)),
+        ListenerSettings(kind="client", address="192.0.2.1:12345"),
+    )
+    with pytest.raises(ConfigError) as error:
+        open_listeners(wanted, {})
+    assert len(error.value.problems) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sockets_that_were_passed_in_are_used_by_name_or_kind(tmp_path: Path) -> None:
+    """And one that nobody wants is a mistake."""
+    ours = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    for number, sock in enumerate(ours):
+        sock.bind(str(tmp_path / str(number)))
+        sock.listen()
+    wanted = (unix(tmp_path / "a", name="mta"), unix(tmp_path / "b", kind="login"))
+    listeners = open_listeners(wanted, {"mta": ours[0], "login": ours[1]})
+    assert [listener.fileno() for listener in listeners] == [ours[0].fileno(), ours[1].fileno()]
+    for listener in listeners:
+        listener.stop()
+    assert (tmp_path / "0").exists(), "what is not ours is not removed"
+    with pytest.raises(ConfigError, match="no listener has that name or kind"):
+        open_listeners(wanted, {"strange": ours[2]})
+    for sock in ours:
+        sock.close()
+
+
+def test_a_tcp_socket_listens_on_its_address() -> None:
+    """IPv4 and, where there is one, IPv6."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (listener,) = open_listeners((ListenerSettings(kind="client", address=f"127.0.0.1:{port}"),), {})
+    with socket.create_connection(("127.0.0.1", port)):
+        listener.stop()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to connect as somebody else")
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "restricted"),
+    [(0o666, 5000, 5000, 5000), (0o666, 4000, 5000, None), (0o666, 5000, 4000, None), (0o660, 5000, 5000, None)],
+)
+def test_who_may_see_whom_on_a_userdb_socket(
+    tmp_path: Path, mode: int, uid: int, gid: int, restricted: int | None
+) -> None:
+    """Owner and group of a socket of mode 0666 see all, others themselves; any other mode is no matter."""
+    path = tmp_path / "userdb"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        os.chown(path, 4000, 4000)
+        path.chmod(mode)
+        sock.listen()
+        listener = Listener(ListenerSettings(kind="userdb", path=path), sock)
+        where = os.open(tmp_path, os.O_RDONLY)
+        path.chmod(0o666)
+        tmp_path.chmod(0o755)
+        child = os.fork()
+        if child == 0:
+            try:
+                os.fchdir(where)
+                os.setgroups([])
+                os.setgid(gid)
+                os.setuid(uid)
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect("userdb")
+                    client.recv(1)
+            finally:
+                os._exit(0)
+        sock.settimeout(10)
+        peer, _ = sock.accept()
+        seen = listener.peer(peer)
+        peer.close()
+        os.waitpid(child, 0)
+        os.close(where)
+        assert seen == (child, restricted)

@@ -1,0 +1,141 @@
+"""Masters: lookups that wait, lists, and fetching a login."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from authlua.results import UserdbReply, UserdbResult
+from authlua.wishes import Sleep
+from tests.auth.fakes import House
+from tests.server.living import Living, living, login, read_until
+from tests.server.test_clients import auth
+
+PASS = {"password": "{PLAIN}pass"}
+
+
+async def master(server: Living, kind: str = "master") -> trio.SocketStream:
+    stream = server.connect(kind)
+    await stream.send_all(b"VERSION\t1\t1\n")
+    await read_until(stream, b"SPID\t%d\n" % os.getpid())
+    return stream
+
+
+async def test_a_master_fetches_a_login_once(tmp_path: Path) -> None:
+    """By client pid, id and cookie."""
+    house = House({"t": PASS}, userdbs=[{"t": {"uid": "5"}}])
+    async with living(tmp_path, house.auth) as server:
+        client = server.connect("login")
+        await client.send_all(b"VERSION\t1\t2\nCPID\t77\n" + auth(1, "t"))
+        hello = await read_until(client, b"OK\t1\tuser=t\n")
+        cookie = hello.split(b"COOKIE\t")[1].split(b"\n")[0]
+        stream = await master(server)
+        request = b"REQUEST\t%d\t77\t1\t%s\n"
+        await stream.send_all(request % (5, b"0" * 32) + request % (6, cookie) + request % (7, cookie))
+        assert await read_until(stream, b"FAIL\t7\n") == b"FAIL\t5\nUSER\t6\tt\tuid=5\tauth_mech=PLAIN\nFAIL\t7\n"
+        await client.send_all(auth(1, "t"))
+        assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"
+
+
+async def test_lookups_run_side_by_side(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A slow one does not hold the next one up; one that takes too long fails."""
+
+    class Slow:
+        async def lookup(self, request: Any) -> UserdbReply:
+            await Sleep(float(request.user))
+            return UserdbReply(UserdbResult.OK)
+
+        async def iterate(self) -> list[str]:
+            return []
+
+    house = House(userdbs=[{}])
+    object.__setattr__(house.auth._userdbs._entries[0], "userdb", Slow())
+    async with living(tmp_path, house.auth, request_timeout=100.0) as server:
+        stream = await master(server)
+        await stream.send_all(b"".join(b"USER\t%d\t%d\tservice=x\n" % (n, n) for n in (500, 30, 10)))
+        assert await read_until(stream, b"FAIL\t500\n") == b"USER\t10\t10\t\nUSER\t30\t30\t\nFAIL\t500\n"
+        assert server.app.core.holds == 0
+
+
+async def test_a_long_list_waits_for_its_reader(tmp_path: Path) -> None:
+    """It is not piled up in memory, and comes whole."""
+    names = {f"user{number}@example.com": {} for number in range(30000)}
+    house = House(userdbs=[names])
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        await stream.send_all(b"LIST\t1\nUSER\t2\tuser1@example.com\tservice=x\n")
+        await trio.sleep(0.2)
+        (served,) = server.app.masters
+        assert len(served._unsent) < 200_000
+        got = await read_until(stream, b"DONE\t1\t\n")
+        assert got.count(b"LIST\t1\t") == 30000
+
+
+async def test_a_list_that_fails_says_so(tmp_path: Path) -> None:
+    """And its script's error is in the log."""
+    from authlua.errors import ScriptError
+
+    class Broken:
+        async def lookup(self, request: Any) -> UserdbReply:
+            raise AssertionError("only lists")
+
+        async def iterate(self) -> list[str]:
+            raise ScriptError("auth.lua:3: boom")
+
+    house = House(userdbs=[{}])
+    object.__setattr__(house.auth._userdbs._entries[0], "userdb", Broken())
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        await stream.send_all(b"LIST\t1\n")
+        assert await read_until(stream, b"\n") == b"DONE\t1\tfail\n"
+        assert "boom" in repr(server.log.entries)
+
+
+async def test_a_mask_filters_whatever_its_case(tmp_path: Path) -> None:
+    """With ``*`` and ``?``; other characters mean themselves."""
+    house = House(userdbs=[{"Ann@x": {}, "bob@x": {}, "[ab]@x": {}}])
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        await stream.send_all(b"LIST\t1\tuser=a??@X\n")
+        assert await read_until(stream, b"DONE\t1\t\n") == b"LIST\t1\tAnn@x\nDONE\t1\t\n"
+        await stream.send_all(b"LIST\t2\tuser=[ab]@x\n")
+        assert await read_until(stream, b"DONE\t2\t\n") == b"LIST\t2\t[ab]@x\nDONE\t2\t\n"
+
+
+async def test_a_master_that_hangs_up_leaves_nothing_behind(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Its lookups are abandoned."""
+
+    class Slow:
+        async def lookup(self, request: Any) -> UserdbReply:
+            await Sleep(60)
+            raise AssertionError("nobody waits for this")
+
+        async def iterate(self) -> list[str]:
+            return []
+
+    house = House(userdbs=[{}])
+    object.__setattr__(house.auth._userdbs._entries[0], "userdb", Slow())
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        await stream.send_all(b"USER\t1\tt\tservice=x\n")
+        await trio.sleep(1)
+        assert server.app.core.holds == 1
+        await stream.aclose()
+        await trio.sleep(1)
+        assert (server.app.core.holds, server.app.masters) == (0, set())
+
+
+async def test_a_login_is_not_fetched_from_another_connections_pid(tmp_path: Path) -> None:
+    """Nor after its client has gone."""
+    house = House({"t": PASS}, userdbs=[{"t": {}}])
+    async with living(tmp_path, house.auth) as server:
+        client = await login(server, "login")
+        await client.send_all(auth(1, "t"))
+        await read_until(client, b"\n")
+        await client.aclose()
+        await trio.sleep(0.05)
+        stream = await master(server)
+        await stream.send_all(b"REQUEST\t5\t%d\t1\t%s\n" % (os.getpid(), b"0" * 32))
+        assert await read_until(stream, b"\n") == b"FAIL\t5\n"

@@ -1,0 +1,76 @@
+"""What systemd passes in and is told."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from authlua.server.systemd import notify, watchdog_interval
+
+PASSED = """
+import os, sys
+os.environ["LISTEN_PID"] = str(os.getpid())
+from authlua.server.systemd import passed_sockets
+print(sorted((name, sock.fileno(), sock.getsockname()) for name, sock in passed_sockets().items()))
+print(passed_sockets())
+"""
+
+
+def test_sockets_are_taken_over_by_name(tmp_path: Path) -> None:
+    """Once; those without a name of their own are numbered."""
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for number, sock in enumerate(sockets):
+        sock.bind(str(tmp_path / str(number)))
+        sock.listen()
+
+    def place() -> None:
+        os.dup2(sockets[0].fileno(), 100)
+        os.dup2(sockets[1].fileno(), 101)
+        os.dup2(100, 3)
+        os.dup2(101, 4)
+
+    done = subprocess.run(
+        [sys.executable, "-c", PASSED],
+        env={**os.environ, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "login:authlua.socket", "PYTHONPATH": os.getcwd()},
+        close_fds=False,
+        preexec_fn=place,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [("fd4", 4, str(tmp_path / "1")), ("login", 3, str(tmp_path / "0"))]
+    assert done.stdout.splitlines() == [repr(expected), "{}"]
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    """On a path or an abstract address; without one nothing happens."""
+    address = f"@{tmp_path}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + address[1:] if abstract else address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify("READY=1", "STATUS=fine")
+        assert manager.recv(100) == b"READY=1\nSTATUS=fine"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "seconds"),
+    [("", None, None), ("30000000", None, 15.0), ("30000000", "1", None), ("junk", None, None)],
+)
+def test_the_watchdog_is_fed_twice_as_often_as_it_wants(
+    monkeypatch: pytest.MonkeyPatch, usec: str, pid: str | None, seconds: float | None
+) -> None:
+    """And only by the process it watches."""
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    if pid is None:
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    else:
+        monkeypatch.setenv("WATCHDOG_PID", pid)
+    assert watchdog_interval() == seconds
