@@ -1,6 +1,6 @@
 """The server: trio, sockets, signals. Parses no line and judges no result."""
 
-from authlua.server.app import Core, open_core
+from authlua.server.core import Core, open_core
 from authlua.server.dovecot import serve_dovecot
 from authlua.server.driving import Done, begin, complete, finish
 from authlua.server.running import serve

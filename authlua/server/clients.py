@@ -31,7 +31,8 @@ from authlua.server.ready import Connection
 from authlua.wishes import Ask, Wish
 
 if TYPE_CHECKING:
-    from authlua.server.app import App, Core
+    from authlua.server.app import App
+    from authlua.server.core import Core
     from authlua.server.listeners import Listener
 
 TOKEN_MECHS = [Advertised(DOVECOT_TOKEN.name, DOVECOT_TOKEN.flags, DOVECOT_TOKEN.allow_nul)]

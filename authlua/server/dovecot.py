@@ -16,9 +16,11 @@ import trio
 
 from authlua.config import ListenerSettings, Settings
 from authlua.errors import ConfigError
-from authlua.server.app import App, load_token_secret, open_core
+from authlua.server.app import App
+from authlua.server.core import open_core
 from authlua.server.listeners import Listener
 from authlua.server.running import run
+from authlua.server.token_secret import load_token_secret
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -31,7 +31,8 @@ from authlua.server.ready import Connection
 from authlua.wishes import Wish
 
 if TYPE_CHECKING:
-    from authlua.server.app import App, Core
+    from authlua.server.app import App
+    from authlua.server.core import Core
     from authlua.server.listeners import Listener
 
 Lookup = Coroutine[Wish, Any, MasterReply]

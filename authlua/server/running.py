@@ -12,9 +12,11 @@ import trio
 from authlua.config import Settings
 from authlua.errors import ConfigError
 from authlua.secret import Secret
-from authlua.server.app import App, Core, load_token_secret, open_core
+from authlua.server.app import App
+from authlua.server.core import Core, open_core
 from authlua.server.listeners import Listener, open_listeners
 from authlua.server.systemd import notify, passed_sockets, watchdog_interval
+from authlua.server.token_secret import load_token_secret
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -13,7 +13,8 @@ from structlog.testing import LogCapture
 
 from authlua.auth import Auth
 from authlua.config import ListenerSettings, embedded
-from authlua.server.app import App, Core
+from authlua.server.app import App
+from authlua.server.core import Core
 from authlua.server.listeners import Listener
 
 SCRIPT = "function auth_passdb_lookup(req) end"

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from authlua.errors import ScriptError
-from authlua.server.app import Core
+from authlua.server.core import Core
 from authlua.wishes import Sleep
 from tests.auth.fakes import House
 from tests.server.living import living, login, read_until
