@@ -56,7 +56,8 @@ local names                                   -- the last list of users, until P
 local buffer = {}                             -- fields on their way out
 
 -- What an auth function returned, as one flat step: the code, and the second result by its kind:
--- nil, a string, `true` and a table's raw keys and values, or `false` and the name of a type that cannot be used.
+-- nil, a string (for a number, its text and "number"), `true` and a table's raw keys and values, or `false` and the
+-- name of a type that cannot be used.
 local function flatten(code, second)
   local kind = type(code)
   if kind ~= "number" then
@@ -80,7 +81,7 @@ local function flatten(code, second)
   elseif kind == "string" or kind == "nil" then
     return DONE, code, second
   elseif kind == "number" then
-    return DONE, code, tostring(second)
+    return DONE, code, tostring(second), kind
   end
   return DONE, code, false, kind
 end
@@ -329,14 +330,14 @@ local function bad_argument(position, name, problem)
 end
 
 -- A string; a number counts as one.
-function core.string(value, position, name)
+function core.string(value, position, name, is_missing)
   local kind = type(value)
   if kind == "string" then
     return value
   elseif kind == "number" then
     return tostring(value)
   end
-  bad_argument(position, name, "string expected, got " .. kind)
+  bad_argument(position, name, "string expected, got " .. (is_missing and "no value" or kind))
 end
 
 -- An integer; a text that reads as one counts. Lua before 5.3 has none and cuts the fraction off.

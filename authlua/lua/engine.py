@@ -17,7 +17,8 @@ DONE, RAISED, WISH, MISSING, REFUSED = range(5)
 """How a step begins; ``driver.lua`` has the same numbers.
 
 =======  =================================================================================================
-DONE     the code, then the second result: `None`, bytes, `True` and keys and values, `False` and a type
+DONE     the code, then the second result: `None`; bytes (and ``number`` if it was one); `True` and keys and values;
+         `False` and a type
 RAISED   the message with its traceback, `None` if the error value is no text
 WISH     the call, the kind of wish, its arguments
 MISSING  the name of the global function that is none

@@ -20,6 +20,10 @@ _PASSDB_RESULTS: dict[float, PassdbResult] = {result.value: result for result in
 _USERDB_RESULTS: dict[float, UserdbResult] = {result.value: result for result in UserdbResult}
 
 
+_WRAP = 2**64
+"""Dovecot writes integers as unsigned: -1 goes out as 18446744073709551615 (seen on 2.3.19.1 and 2.4.1)."""
+
+
 class Function(NamedTuple):
     """An auth function, as its errors speak of it."""
 
@@ -47,7 +51,7 @@ PASSWORD_VERIFY = Function(
     label="auth_password_verify",
     arguments=2,
     prefix="passdb-lua: ",
-    table_beside_failure="passdb-lua: passdb failed",
+    table_beside_failure="passdb-lua: passb failed",
     nothing_beside_failure="passdb-lua: passdb failed",
 )
 USERDB_LOOKUP = Function(
@@ -135,7 +139,7 @@ class Judge:
         kind = "table" if second is True else "nil" if second is None else "string" if second is not False else ""
         if kind not in (self._rules.ok if ok else self._rules.other):
             problem = self._rules.ok_problem if ok else self._rules.other_problem
-            got = kind or step[3].decode()
+            got = step[3].decode() if len(step) > 3 and kind != "table" else kind
             raise ScriptError(f"{function.prefix}db-lua: {function.label} {problem} {got})")
 
     def _code(self, number: float) -> int:
@@ -152,11 +156,11 @@ class Judge:
             if type(value) is bytes:
                 value = text(value)
             elif type(value) is int:
-                value = str(value)
+                value = str(value if value >= 0 else value + _WRAP)
             elif type(value) is bool:
                 value = "yes" if value else "no"
             elif type(value) is float:
-                value = str(self._code(value))
+                value = str(self._code(value) % _WRAP)
             elif name:
                 self._warn(f"db-lua: '{name}' has invalid value type no value - ignoring", request)
                 continue

@@ -1,5 +1,6 @@
 """Scripts from a few lines, requests from a name, and a log that can be read back."""
 
+import functools
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,11 @@ class Bench:
         )
         self._open.append(database)
         return database
+
+    @functools.cache  # noqa: B019 - a bench lives as long as its test
+    def loaded(self, script: Path, dialect: Dialect, function: str) -> Any:
+        """The database that has *function*, loaded once."""
+        return (self.userdb if function == "auth_userdb_lookup" else self.passdb)(script, dialect)
 
     def evaluate(
         self, body: str, *, dialect: Dialect = Dialect.V2_3, request: AuthRequest | None = None, **options: Any

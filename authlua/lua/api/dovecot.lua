@@ -92,12 +92,10 @@ end
 
 do
   local nanoseconds, microseconds = host.nanoseconds, host.microseconds
-  function members.nanoseconds(...)
-    expect(select("#", ...), 0)
+  function members.nanoseconds()
     return checked(nanoseconds())
   end
-  function members.microseconds(...)
-    expect(select("#", ...), 0)
+  function members.microseconds()
     return checked(microseconds())
   end
 end

@@ -38,6 +38,8 @@ def net_ip_family(address: str) -> int:
     import socket
 
     if ":" not in address:
+        if address.split() != [address]:
+            return 0
         try:
             socket.inet_aton(address)
         except OSError:
@@ -46,7 +48,7 @@ def net_ip_family(address: str) -> int:
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
     try:
-        socket.inet_pton(socket.AF_INET6, address)
+        socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     except (OSError, ValueError):
         return 0
     return 6
@@ -54,12 +56,12 @@ def net_ip_family(address: str) -> int:
 
 def tabescape(data: bytes) -> bytes:
     """*data* as one word of a tab-separated line (``core:2.3.21.1:src/lib/strescape.c:str_tabescape``)."""
-    return re.sub(rb"[\0\1\t\n\r]", lambda match: _ESCAPES[match[0]], data)
+    return re.sub(rb"[\0\x01\t\n\r]", lambda match: _ESCAPES[match[0]], data)
 
 
 def tabunescape(data: bytes) -> bytes:
     """Undo `tabescape`; an unknown escape is the byte itself, a lone ``\\001`` at the end goes."""
-    return re.sub(rb"(?s)\1(.?)", lambda match: _ESCAPED.get(match[1], match[1]), data)
+    return re.sub(rb"(?s)\x01(.?)", lambda match: _ESCAPED.get(match[1], match[1]), data)
 
 
 def base64_decode(data: bytes) -> bytes:
