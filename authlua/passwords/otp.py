@@ -12,7 +12,7 @@ from authlua.passwords.scheme import Limits, MalformedHash, Scheme
 _ENTRY = (
     rb"(md4|md5|sha1)[ \t]"  # what follows the sixteenth digit is read past, and then fails to compare
     rb"(-?[0-9]+)[ \t]"
-    rb"([A-Za-z0-9]{0,16})[ \t]"
+    rb"([A-Za-z0-9]{0,16}) "
     rb"(?:[ \t]*[0-9A-Fa-f]){16}"
 )
 _LONGEST_CHAIN = 1_000_000

@@ -5,7 +5,7 @@ import hmac
 from struct import pack, unpack
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from authlua.passwords import MalformedHash, credentials, libcrypt, verify
@@ -50,6 +50,8 @@ def test_md5_block_by_block_is_md5(text: bytes) -> None:
     assert md5_from(start, text, 0) == hashlib.md5(text).digest()
 
 
+@example(b"k" * 64, b"a key of one block is used as it is")
+@example(b"k" * 65, b"a longer one is hashed first")
 @given(st.binary(max_size=150).filter(lambda text: 0 not in text), st.binary(max_size=150))
 def test_cram_md5_credentials_finish_every_challenge(password: bytes, challenge: bytes) -> None:
     """From the stored 32 bytes alone comes the HMAC-MD5 a client computes from the password (RFC 2195 section 2)."""
@@ -106,6 +108,12 @@ def test_one_time_passwords_are_those_of_their_rfc(algorithm: str, count: int, e
 def test_md5_crypt_is_what_the_system_computes(password: bytes, salt: bytes) -> None:
     """For every salt that crypt(3) takes too."""
     assert md5_crypt(password, salt) == libcrypt.crypt(password, b"$1$" + salt)
+
+
+def test_md5_crypt_takes_eight_characters_of_salt() -> None:
+    """So a hash that was made with more of them fits nothing."""
+    assert verify(b"secret", "{MD5-CRYPT}" + md5_crypt(b"secret", b"eight888").decode())
+    assert not verify(b"secret", "{MD5-CRYPT}" + md5_crypt(b"secret", b"nine99999").decode())
 
 
 class TestWithoutLibcrypt:

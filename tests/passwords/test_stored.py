@@ -21,6 +21,7 @@ from authlua.passwords import (
     split_scheme,
     verify,
 )
+from authlua.passwords.otp import entry
 
 FAST = [name for name in schemes() if not is_slow(f"{{{name}}}")]
 ARGON = [name for name in schemes() if name.startswith("ARGON")]
@@ -198,6 +199,7 @@ class TestWhatIsRefused:
             "{CRYPT}$y$jGT$salt$x",
             "{CRYPT}$gy$jxT$salt$x",
             "{CRYPT}$y$jzz5.$salt$x",
+            "{CRYPT}$y$j0x0$salt$x",
             "{CRYPT}$7$HU..../....salt$x",
             "{CRYPT}$7$CzzzzzU....salt$x",
             "{PBKDF2}$1$salt$10000001$0000000000000000000000000000000000000000",
@@ -257,6 +259,11 @@ class TestWhatIsRefused:
     def test_all_others_stay_allowed(self, name: str) -> None:
         """SHA-1 and CRAM-MD5 are old, but not on the list."""
         assert verify(b"secret", encode(b"secret", name), allow_weak=False)
+
+    def test_a_chain_of_less_than_no_steps_matches_nothing(self) -> None:
+        """Dovecot would count to four thousand million first."""
+        made = entry("sha1", -1, b"seed", b"secret").decode()
+        assert not verify(b"secret", f"{{OTP}}{made}")
 
     def test_a_pbkdf2_of_no_rounds_matches_nothing(self) -> None:
         """Where Dovecot's twenty zeros match every password."""
@@ -344,6 +351,10 @@ class TestCredentials:
         name = wanted if (raw.isascii() and b" " in raw) or b"," in raw else f"{wanted}.hex"
         text = raw.hex() if name.endswith("hex") else raw.decode()
         assert verify(b"secret", f"{{{name}}}{text}", user="timo")
+
+    def test_a_plain_password_ends_at_a_nul_here_too(self) -> None:
+        """However it was encoded."""
+        assert credentials("{PLAIN.hex}780079", "SHA1", user="u") == credentials("x", "SHA1", user="u")
 
     def test_a_digest_is_for_the_realm_it_is_asked_for(self) -> None:
         """A name with a domain that is not the realm gets the realm behind it; a name without does not."""
