@@ -24,101 +24,60 @@ class AuthRequest:
     * ``master_user``: the master, once decided.
     """
 
-    __slots__ = (
-        "cert_username",
-        "client_id",
-        "client_pid",
-        "credentials",
-        "debug",
-        "failed",
-        "final_resp_ok",
-        "id",
-        "lip",
-        "local_name",
-        "lport",
-        "master_user",
-        "mech",
-        "no_penalty",
-        "nodelay",
-        "original_user",
-        "passdb_fields",
-        "passdbs_seen_internal_failure",
-        "passdbs_seen_user_unknown",
-        "password",
-        "real_lip",
-        "real_lport",
-        "real_rip",
-        "real_rport",
-        "realm",
-        "requested_login_user",
-        "rip",
-        "rport",
-        "secured",
-        "service",
-        "session",
-        "session_pid",
-        "skip_password_check",
-        "ssl_client_cert_fp",
-        "ssl_client_cert_pubkey_fp",
-        "ssl_ja3_hash",
-        "tempfail",
-        "translated_user",
-        "user",
-        "userdb_fields",
-        "userdbs_seen_internal_failure",
-        "valid_client_cert",
-    )
+    # defaults stand on the class: most requests change few of them, and a request is made for every login
+    user: str | None = None
+    original_user: str | None = None
+    translated_user: str | None = None
+    requested_login_user: str | None = None
+    master_user: str | None = None
+    realm: str | None = None
+    password: Secret | None = None
+    credentials: str | None = None
+    """The stored password (with its scheme) the passdb came up with; never printed."""
+    session: str | None = None
+    lip: str | None = None
+    rip: str | None = None
+    lport = 0
+    rport = 0
+    real_lip: str | None = None
+    real_rip: str | None = None
+    real_lport = 0
+    real_rport = 0
+    local_name: str | None = None
+    client_id: str | None = None
+    session_pid: int | None = None
+    secured = ""
+    """``""``, ``"secured"`` or ``"TLS"``, the values of ``%{secured}``."""
+    valid_client_cert = False
+    cert_username: str | None = None
+    ssl_ja3_hash: str | None = None
+    ssl_client_cert_fp: str | None = None
+    ssl_client_cert_pubkey_fp: str | None = None
+    no_penalty = False
+    final_resp_ok = False
+    debug = False
+    userdb_fields: Fields | None = None
+    """`None` until a passdb's ``userdb_*`` field or a userdb starts the userdb reply."""
+    skip_password_check = False
+    passdbs_seen_user_unknown = False
+    passdbs_seen_internal_failure = False
+    userdbs_seen_internal_failure = False
+    nodelay = False
+    """Some passdb asked that a failure be told at once, whether or not that passdb failed."""
+    failed = False
+    """A field spoilt this lookup (``allow_nets``, ``fail``, an empty user name)."""
+    tempfail = False
+    """A userdb field asked for a temporary failure."""
+    cached: bool | None = None
+    """The last passdb asked was answered from the cache; `None`: it is not cached."""
 
-    def __init__(self, service: str, *, mech: str = "", id: int = 0) -> None:
+    def __init__(self, service: str, *, mech: str = "", id: int = 0, client_pid: int = 0) -> None:
         self.service = service
         self.mech = mech
         """Upper case; empty for a lookup without authentication (Dovecot's ``none``/``lookup``)."""
         self.id = id
-        self.user: str | None = None
-        self.original_user: str | None = None
-        self.translated_user: str | None = None
-        self.requested_login_user: str | None = None
-        self.master_user: str | None = None
-        self.realm: str | None = None
-        self.password: Secret | None = None
-        self.credentials: str | None = None
-        """The stored password (with its scheme) the passdb came up with; never printed."""
-        self.session: str | None = None
-        self.lip: str | None = None
-        self.rip: str | None = None
-        self.lport = 0
-        self.rport = 0
-        self.real_lip: str | None = None
-        self.real_rip: str | None = None
-        self.real_lport = 0
-        self.real_rport = 0
-        self.local_name: str | None = None
-        self.client_id: str | None = None
-        self.client_pid = 0
-        self.session_pid: int | None = None
-        self.secured = ""
-        """``""``, ``"secured"`` or ``"TLS"``, the values of ``%{secured}``."""
-        self.valid_client_cert = False
-        self.cert_username: str | None = None
-        self.ssl_ja3_hash: str | None = None
-        self.ssl_client_cert_fp: str | None = None
-        self.ssl_client_cert_pubkey_fp: str | None = None
-        self.no_penalty = False
-        self.final_resp_ok = False
-        self.debug = False
+        self.client_pid = client_pid
         self.passdb_fields = Fields()
-        self.userdb_fields: Fields | None = None
-        """`None` until a passdb's ``userdb_*`` field or a userdb starts the userdb reply."""
-        self.skip_password_check = False
-        self.passdbs_seen_user_unknown = False
-        self.passdbs_seen_internal_failure = False
-        self.userdbs_seen_internal_failure = False
-        self.nodelay = False
-        """Some passdb asked that a failure be told at once, whether or not that passdb failed."""
-        self.failed = False
-        """A field spoilt this lookup (``allow_nets``, ``fail``, an empty user name)."""
-        self.tempfail = False
-        """A userdb field asked for a temporary failure."""
 
     @property
     def username(self) -> str | None:

@@ -14,8 +14,7 @@ def new_request(params: Params, *, id: int, mech: str = "", client_pid: int = 0)
     Unknown names and unusable values are ignored; of repeated ones the last counts, but ``real_*`` default to the
     first address and port.
     """
-    request = AuthRequest("", mech=mech, id=id)
-    request.client_pid = client_pid
+    request = AuthRequest("", mech=mech, id=id, client_pid=client_pid)
     known = _TAKE if mech else _TAKE_FOR_LOOKUP
     for name, value in params:
         take = known.get(name)
@@ -42,26 +41,53 @@ def _port(text: str) -> int:
     return port if port <= 65535 else 0
 
 
-def _address(name: str, real: str) -> Callable[[AuthRequest, str], None]:
+def _lip(request: AuthRequest, value: str) -> None:
+    ip = _ip(value)
+    if ip is not None:
+        request.lip = ip
+        if request.real_lip is None:
+            request.real_lip = ip
+
+
+def _rip(request: AuthRequest, value: str) -> None:
+    ip = _ip(value)
+    if ip is not None:
+        request.rip = ip
+        if request.real_rip is None:
+            request.real_rip = ip
+
+
+def _lport(request: AuthRequest, value: str) -> None:
+    port = _port(value)
+    if port:
+        request.lport = port
+        if not request.real_lport:
+            request.real_lport = port
+
+
+def _rport(request: AuthRequest, value: str) -> None:
+    port = _port(value)
+    if port:
+        request.rport = port
+        if not request.real_rport:
+            request.real_rport = port
+
+
+def _real(name: str, read: Callable[[str], str | int | None]) -> Callable[[AuthRequest, str], None]:
     def take(request: AuthRequest, value: str) -> None:
-        ip = _ip(value)
-        if ip is not None:
-            setattr(request, name, ip)
-            if getattr(request, real) is None:
-                setattr(request, real, ip)
+        read_value = read(value)
+        if read_value:
+            setattr(request, name, read_value)
 
     return take
 
 
-def _port_number(name: str, real: str) -> Callable[[AuthRequest, str], None]:
-    def take(request: AuthRequest, value: str) -> None:
-        port = _port(value)
-        if port:
-            setattr(request, name, port)
-            if not getattr(request, real):
-                setattr(request, real, port)
+def _service(request: AuthRequest, value: str) -> None:
+    request.service = value
 
-    return take
+
+def _session(request: AuthRequest, value: str) -> None:
+    request.session = value
 
 
 def _text(name: str) -> Callable[[AuthRequest, str], None]:
@@ -87,17 +113,17 @@ def _forward_fields(request: AuthRequest, value: str) -> None:
 
 
 _TAKE_FOR_LOOKUP: dict[str, Callable[[AuthRequest, str], None]] = {
-    "service": _text("service"),
-    "protocol": _text("service"),
-    "session": _text("session"),
-    "lip": _address("lip", "real_lip"),
-    "rip": _address("rip", "real_rip"),
-    "lport": _port_number("lport", "real_lport"),
-    "rport": _port_number("rport", "real_rport"),
-    "real_lip": _address("real_lip", "real_lip"),
-    "real_rip": _address("real_rip", "real_rip"),
-    "real_lport": _port_number("real_lport", "real_lport"),
-    "real_rport": _port_number("real_rport", "real_rport"),
+    "service": _service,
+    "protocol": _service,
+    "session": _session,
+    "lip": _lip,
+    "rip": _rip,
+    "lport": _lport,
+    "rport": _rport,
+    "real_lip": _real("real_lip", _ip),
+    "real_rip": _real("real_rip", _ip),
+    "real_lport": _real("real_lport", _port),
+    "real_rport": _real("real_rport", _port),
     "local_name": _text("local_name"),
     "client_id": _text("client_id"),
     "forward_fields": _forward_fields,

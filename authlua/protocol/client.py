@@ -238,22 +238,15 @@ class ClientConnection:
         mech = self._mechs.get(name)
         if mech is None:
             raise RemoteProtocolError(f"AUTH asks for mechanism {fields[0][:64]!a}, which was not offered")
-        params: list[tuple[str, str | None]] = []
-        response: str | None = None
-        served = False
-        last = len(fields) - 1
-        for at in range(1, len(fields)):
-            field = fields[at]
-            name, equals, value = (unescape(field) if "\x01" in field else field).partition("=")
-            if name == "resp":
-                if at != last:
-                    raise RemoteProtocolError("AUTH has a parameter after resp=")
-                response = value
-            else:
-                params.append((name, value if equals else None))
-                if name == "service" or name == "protocol":
-                    served = True
-        if not served:
+        if "\x01" in rest:
+            fields = [unescape(field) for field in fields]
+        parts = [field.partition("=") for field in fields[1:]]
+        response = parts.pop()[2] if parts and parts[-1][0] == "resp" else None
+        params = [(name, value if equals else None) for name, equals, value in parts]
+        names = dict(params)
+        if "resp" in names:
+            raise RemoteProtocolError("AUTH has a parameter after resp=")
+        if "service" not in names and "protocol" not in names:
             raise RemoteProtocolError("AUTH without service= or protocol=")
         initial: Secret | None = None
         if response is not None and (response or self.minor >= 2):
@@ -306,9 +299,13 @@ class ClientConnection:
         self._out.append(f"FAIL\t{id}\tcode=invalid_base64\treason={reason}\n")
 
 
+_WHITESPACE = str.maketrans("", "", " \t\r\n")
+
+
 def _decode(text: str) -> bytes | None:
-    """Strict base64 with padding, or `None`."""
+    """Strict base64 with padding, white space aside, or `None`."""
     try:
         return binascii.a2b_base64(text, strict_mode=True) if text else b""
     except ValueError:
-        return None
+        dense = text.translate(_WHITESPACE)
+        return None if dense == text else _decode(dense)

@@ -179,6 +179,4 @@ class Flushed(NamedTuple):
 
 def encode_fields(fields: Params) -> str:
     """*fields* as they follow on a line, each with its TAB before it."""
-    return "".join(
-        [f"\t{escape(name)}" if value is None else f"\t{escape(name)}={escape(value)}" for name, value in fields]
-    )
+    return "".join(["\t" + escape(name if value is None else f"{name}={value}") for name, value in fields])

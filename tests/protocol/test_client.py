@@ -146,7 +146,7 @@ class TestAuth:
         assert isinstance(auth, Auth)
         assert (auth.initial and auth.initial.reveal()) == expected or (auth.initial == Secret(expected or b"x"))
 
-    @pytest.mark.parametrize("response", [b"!!!", b"AHQAcw", b"AHQAcw==x", b"A", b"AHQA cw=="])
+    @pytest.mark.parametrize("response", [b"!!!", b"AHQAcw", b"AHQAcw==x", b"A"])
     def test_bad_base64_is_refused_and_the_id_stays_free(self, response: bytes) -> None:
         """At once, and the conversation goes on."""
         conn = opened()
@@ -154,6 +154,12 @@ class TestAuth:
         expected = b"FAIL\t1\tcode=invalid_base64\treason=Invalid base64 data in initial response\n"
         assert conn.data_to_send() == expected
         assert len(say(conn, b"AUTH\t1\tPLAIN\tservice=imap")) == 1
+
+    def test_white_space_in_base64_is_no_matter(self) -> None:
+        """As Dovecot decodes it."""
+        (auth,) = say(opened(), b"AUTH\t1\tPLAIN\tservice=imap\tresp= AHQA cw==")
+        assert isinstance(auth, Auth)
+        assert auth.initial == Secret(b"\0t\0s")
 
     @pytest.mark.parametrize(
         "line",
