@@ -11,7 +11,8 @@ local create, resume, yield, running = coroutine.create, coroutine.resume, corou
 local status_of, close, isyieldable = coroutine.status, coroutine.close, coroutine.isyieldable
 local type, next, rawget, select, error, tostring = type, next, rawget, select, error, tostring
 local tonumber, xpcall, pcall, setmetatable, concat = tonumber, xpcall, pcall, setmetatable, table.concat
-local traceback, unpack, globals = debug.traceback, table.unpack or unpack, _G
+local traceback, getinfo = debug.traceback, debug.getinfo
+local unpack, globals = table.unpack or unpack, _G
 local integer_kind = math.type
 
 -- How a step begins that is handed to Python; engine.py has the same numbers.
@@ -132,14 +133,23 @@ local function explained(message, thread)
   if kind ~= "string" and kind ~= "number" and kind ~= "nil" then
     return nil
   end
-  message = message ~= nil and tostring(message) or nil
-  local text
-  if thread then
-    text = traceback(thread, message)
-  else
-    text = traceback(message, 2)
+  local lead = message == nil and "" or tostring(message)
+  local text = (thread and traceback(thread, lead) or traceback(lead, 2)):gsub("\n\t%[authlua%][^\n]*", "")
+  if message == nil then
+    text = text:sub(2) -- the line break after no message
   end
-  return (text:gsub("\n\t%[authlua%][^\n]*", ""))
+  if not thread then
+    return (text:gsub("\n\t%[C%]: in function 'xpcall'$", ""):gsub("\n\t%([^\n]*tail call[^\n]*$", ""))
+  end
+  -- Dovecot's C calls the function without a name, we by that of a local.
+  local bottom = 0
+  while getinfo(thread, bottom + 1, "l") do
+    bottom = bottom + 1
+  end
+  local info = getinfo(thread, bottom - 1, "S")
+  return (text:gsub("in %a+ 'fn'$", function()
+    return "in function <" .. info.short_src .. ":" .. info.linedefined .. ">"
+  end))
 end
 
 local function leave(slot, call)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError, ScriptError
+from authlua.lua import ScriptOptions, load_passdb
 from authlua.lua.runtime import VERSIONS, search_paths
 from authlua.results import PassdbResult
 from authlua.secret import Secret
@@ -96,6 +97,29 @@ def test_c_modules_load_in_the_lua_that_a_process_opens_first(tmp_path, first: s
     done = subprocess.run(command, capture_output=True, text=True)
     problem = f"nil C modules are those of Lua {first} in this process absent"
     assert (0, ["[1,2]", "false", problem]) == (done.returncode, done.stdout.splitlines()), done.stderr
+
+
+@EVERY_LUA
+def test_an_error_has_dovecots_traceback(bench: Bench, monkeypatch, tmp_path, version: str):
+    """From `error` down to the function that was called, and nothing of ours; how frames are named is up to Lua."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.lua").write_text(
+        "local function f(n)\nif n > 0 then return 1 + f(n - 1) end\nerror('deep')\nend\n"
+        "function auth_passdb_lookup()\nif once then error() end\nonce = true\nlocal x = f(1)\nend"
+    )
+    passdb = load_passdb("s.lua", log=bench.log, server_dialect=Dialect.V2_3, options=ScriptOptions(version=version))
+    failed = "db-lua: lua_pcall(auth_passdb_lookup, 1, 2) failed: "
+    for first, places in (
+        (f"{failed}s.lua:3: deep", ["[C]", "s.lua:3", "s.lua:2", "s.lua:8"]),
+        (failed, ["[C]", "s.lua:6"]),
+    ):
+        with pytest.raises(ScriptError) as caught:
+            now(passdb.lookup(login()))
+        message, traceback = str(caught.value).split("stack traceback:")
+        assert message.rstrip("\n") in (first, f"{first}<no error object>")  # the latter is 5.5's
+        assert [frame.partition(": in ")[0] for frame in traceback.split("\n\t")[1:]] == places
+        assert traceback.endswith((": in function 'auth_passdb_lookup'", ": in function <s.lua:5>"))
+    passdb.close()
 
 
 # -- bytes ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 local core = ...
 local host_log, debugging, passthrough = core.host.log, core.debugging, core.passthrough
 local expect, string_argument, integer_argument = core.expect, core.string, core.integer
-local error, type, select, setmetatable, getmetatable, tostring = error, type, select, setmetatable, getmetatable, tostring
+local error, type, select, next, setmetatable, getmetatable = error, type, select, next, setmetatable, getmetatable
 local getinfo, unpack = debug.getinfo, table.unpack or unpack
 local DEBUG = core.options.debug
 

@@ -116,10 +116,11 @@ end
 for _, level in next, { "debug", "info", "warning", "error" } do
   local name, log = "log_" .. level, host.log
   local quiet = level == "debug" and not options.debug or level == "info" and not options.verbose
+  local ignores_arguments = level == "debug" and quiet and not options.is_2_4
   methods[name] = function(...)
     local self, message = ...
-    if level == "debug" and quiet and not options.is_2_4 and not debugging[rawget(self, "item")] then
-      return -- in 2.3 its arguments are not even looked at
+    if ignores_arguments and not (type(self) == "table" and debugging[rawget(self, "item")]) then
+      return
     end
     local call = call_of(self)
     message = string_argument(message, 1, name, select("#", ...) < 2)
@@ -140,8 +141,10 @@ end
 
 if options.has_response_from_template then
   local respond = host.response_from_template
-  local function table_of(refusal, ...)
-    checked(nil, refusal)
+  local function table_of(done, ...)
+    if not done then
+      error((...), 0)
+    end
     local result = {}
     for i = 1, select("#", ...), 2 do
       local key, value = select(i, ...)

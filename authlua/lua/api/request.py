@@ -119,9 +119,9 @@ class _OnlyProviders:
         return self._variables.lookup(name)
 
 
-def _response(calls: Calls, call: int, template: str) -> tuple[bytes | None, ...]:
-    """A refusal (`None`), then keys and values (``core:2.3.21.1:src/auth/db-lua.c:auth_request_template_build``)."""
-    answer: list[bytes | None] = [None]
+def _response(calls: Calls, call: int, template: str) -> tuple[bytes | bool, ...]:
+    """`True`, then keys and values (``core:2.3.21.1:src/auth/db-lua.c:auth_request_template_build``)."""
+    answer: list[bytes | bool] = [True]
     for word in template.split(" "):
         key, equals, value = word.partition("=")
         if not equals:
