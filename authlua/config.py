@@ -261,7 +261,6 @@ def keys(section: type) -> dict[str, Key]:
     return {field.name: field.metadata["key"] for field in dataclasses.fields(section)}
 
 
-_CACHE = "the auth cache"
 _POLICY = "the policy server"
 _WORKERS = "the worker pool"
 
@@ -321,10 +320,10 @@ class AuthSettings:
     verbose: bool = key(SWITCH, False)
     verbose_passwords: str = key(VERBOSE_PASSWORDS, "no")
     debug: bool = key(SWITCH, False)
-    cache_size: int = key(SIZE, 0, later=_CACHE)
-    cache_ttl: float = key(DURATION, 3600.0, later=_CACHE)
-    cache_negative_ttl: float = key(DURATION, 3600.0, later=_CACHE)
-    cache_verify_password_with_worker: bool = key(SWITCH, False, later=_CACHE)
+    cache_size: int = key(SIZE, 0)
+    cache_ttl: float = key(DURATION, 3600.0)
+    cache_negative_ttl: float = key(DURATION, 3600.0)
+    cache_verify_password_with_worker: bool = key(SWITCH, False)
     policy_server_url: str = key(TEXT, "", later=_POLICY)
     policy_server_api_header: str = key(SECRET, "", later=_POLICY)
     policy_server_timeout: float = key(DURATION, 2.0, later=_POLICY)

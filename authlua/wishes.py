@@ -47,3 +47,30 @@ class Sleep(Wish):
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+
+
+class Flight(Wish):
+    """Something that another request is fetching already; ``await flight`` waits until it has landed."""
+
+    __slots__ = ("_landed", "_waiting", "brought", "failure")
+
+    def __init__(self) -> None:
+        self.brought: Any = None
+        """What was fetched; `None` when that did not succeed."""
+        self.failure: str | None = None
+        """Why it failed."""
+        self._landed = False
+        self._waiting: list[Callable[[], object]] = []
+
+    def land(self) -> None:
+        """It is over, one way or another."""
+        self._landed = True
+        for wake in self._waiting:
+            wake()
+
+    def when_landed(self, wake: Callable[[], object]) -> None:
+        """Call *wake* when it is over, at once if it is."""
+        if self._landed:
+            wake()
+        else:
+            self._waiting.append(wake)

@@ -134,7 +134,6 @@ TCP = "address = '[::1]:9'\n"
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[auth]\ncache_size = '1M'", "auth.cache_size: the auth cache is not available yet, only 0 is accepted"),
         (
             "[auth]\npolicy_server_url = 'x'",
             'auth.policy_server_url: the policy server is not available yet, only "" is accepted',

@@ -3,6 +3,7 @@
 Knows neither trio nor Lua; it names what it needs as `Passdb` and `Userdb`.
 """
 
+from authlua.auth.cache import CacheKey
 from authlua.auth.databases import RULES, Log, Passdb, PassdbEntry, Rule, Userdb, UserdbEntry
 from authlua.auth.flow import Auth, AuthOptions
 from authlua.auth.requests import new_request
@@ -11,6 +12,7 @@ __all__ = [
     "RULES",
     "Auth",
     "AuthOptions",
+    "CacheKey",
     "Log",
     "Passdb",
     "PassdbEntry",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from authlua.auth.cache import CacheKey
 from authlua.masks import mask
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
@@ -82,6 +83,8 @@ class PassdbEntry:
     default_fields: Sequence[tuple[str, Template]] = ()
     override_fields: Sequence[tuple[str, Template]] = ()
     verbose: bool | None = None
+    cache_key: CacheKey | None = None
+    """`None`: its answers are not cached."""
 
     def skipped(self, request: AuthRequest) -> str | None:
         """Why this passdb does not apply to *request*; `None` when it does."""
@@ -108,6 +111,8 @@ class UserdbEntry:
     default_fields: Sequence[tuple[str, Template]] = ()
     override_fields: Sequence[tuple[str, Template]] = ()
     verbose: bool | None = None
+    cache_key: CacheKey | None = None
+    """`None`: its answers are not cached."""
 
     def skipped(self, *, found: bool) -> bool:
         """Whether this userdb is passed over, given that one before it has *found* the user."""

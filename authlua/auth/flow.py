@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from authlua.auth.cache import Cache
 from authlua.auth.databases import Log, PassdbEntry, UserdbEntry
 from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
 from authlua.auth.names import NameRefused, Names
@@ -43,6 +44,10 @@ class AuthOptions:
     ssl_require_client_cert: bool = False
     ssl_username_from_cert: bool = False
     proxy_self: Sequence[str] = ()
+    cache_size: int = 0
+    cache_ttl: float = 3600.0
+    cache_negative_ttl: float = 3600.0
+    cache_verify_password_with_worker: bool = False
     verbose: bool = False
     verbose_passwords: str = "no"
     debug: bool = False
@@ -81,6 +86,11 @@ class Auth:
             separator=options.master_user_separator,
             masters=any(entry.master for entry in passdbs),
         )
+        self.cache = (
+            Cache(options.cache_size, ttl=options.cache_ttl, negative_ttl=options.cache_negative_ttl)
+            if options.cache_size and options.cache_ttl
+            else None
+        )
         self._setter = setter = FieldSetter(dialect, self._note)
         self._passdbs = PassdbChain(
             passdbs,
@@ -92,6 +102,8 @@ class Auth:
             verbose=options.verbose,
             verbose_passwords=options.verbose_passwords,
             debug=options.debug,
+            cache=self.cache,
+            cache_verify_elsewhere=options.cache_verify_password_with_worker,
         )
         self._userdbs = UserdbChain(
             userdbs,
@@ -101,6 +113,7 @@ class Auth:
             internal_failure_delay=options.internal_failure_delay,
             verbose=options.verbose,
             debug=options.debug,
+            cache=self.cache,
         )
         self._replies = Replies(
             dialect, anonymous_username=options.anonymous_username, failure_delay=options.failure_delay > 0

@@ -5,16 +5,19 @@ The order of steps is Dovecot's (``core:2.3.21.1:src/auth/auth-request.c:auth_re
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from random import uniform
 
 from authlua import passwords
+from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import Log, PassdbEntry, Rule
 from authlua.auth.fields import FieldSetter
+from authlua.auth.sharing import SharedPassdb, Sharing
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult
-from authlua.secret import Secret
+from authlua.secret import Secret, fingerprint
 from authlua.variables import ExpansionError, Template, request_variables
 from authlua.wishes import Compute, Sleep
 
@@ -38,6 +41,8 @@ class PassdbChain:
         verbose_passwords: ``no``, ``plain`` or ``sha1``, the last two maybe with ``:length``: what the log may say of
             passwords that were refused.
         debug: log each step.
+        cache: remembers what passdbs with a cache key answered.
+        cache_verify_elsewhere: compare with cached hashes off the event loop, quick ones too.
     """
 
     def __init__(
@@ -52,7 +57,17 @@ class PassdbChain:
         verbose: bool,
         verbose_passwords: str,
         debug: bool,
+        cache: Cache | None = None,
+        cache_verify_elsewhere: bool = False,
     ) -> None:
+        if cache is not None:
+            entries = [
+                entry if entry.cache_key is None else replace(entry, passdb=SharedPassdb(entry.passdb, entry.cache_key))
+                for entry in entries
+            ]
+        self._cache = cache
+        self._cache_verify_elsewhere = cache_verify_elsewhere
+        self._verifications: Sharing[bool] = Sharing()
         self._masters = [entry for entry in entries if entry.master]
         self._passdbs = [entry for entry in entries if not entry.master]
         self._dialect = dialect
@@ -161,12 +176,19 @@ class PassdbChain:
         if not stored:
             self._note(entry, request, "Allowing any password")
             return OK
+        return await self._check(entry, request, password, stored)
+
+    async def _check(
+        self, entry: PassdbEntry, request: AuthRequest, password: Secret, stored: str, *, elsewhere: bool = False
+    ) -> PassdbResult:
+        """Is *password* the one behind *stored*? Whoever else asks that meanwhile shares the work of a slow hash."""
         user = request.original_user or ""
+        job = password, stored, user, entry.default_scheme, self._allow_weak
         try:
-            if passwords.is_slow(stored, entry.default_scheme):
-                matches = await Compute(_verify, password, stored, user, entry.default_scheme, self._allow_weak)
+            if elsewhere or passwords.is_slow(stored, entry.default_scheme):
+                matches = await self._verifications.fetch((fingerprint(password), *job[1:]), lambda: _hash(job))
             else:
-                matches = _verify(password, stored, user, entry.default_scheme, self._allow_weak)
+                matches = _verify(*job)
         except passwords.UnknownScheme as error:
             self._log("error", str(error), request, {"passdb": entry.name})
             return PassdbResult.SCHEME_NOT_AVAILABLE
@@ -177,6 +199,68 @@ class PassdbChain:
             self._refused(entry, request, "Password mismatch")
             return PASSWORD_MISMATCH
         return OK
+
+    # --- the cache -----------------------------------------------------------
+
+    async def _remembered(
+        self, cache: Cache, key: str, entry: PassdbEntry, request: AuthRequest, step: Step
+    ) -> PassdbResult:
+        """What *step* comes to, from the cache where it is known (``core:2.3.21.1:src/auth/passdb-cache.c``)."""
+        found = cache.find(key)
+        self._note(entry, request, f"cache hit: {found}" if found is not None else "cache miss")
+        if found is not None:
+            request.cached = True
+            result = await self._use(cache, found, entry, request, step)
+            if result is not None:
+                return result
+        request.cached = False
+        result = await step(entry, request)
+        if result is INTERNAL_FAILURE:
+            found = cache.any_age(key)
+            if found is not None:
+                self._info(entry, request, "Falling back to expired data from cache")
+                request.cached = True
+                result = await self._use(None, found, entry, request, step) or PASSWORD_MISMATCH
+        elif result is USER_UNKNOWN:
+            cache.keep_unknown(key)
+        elif (result is OK and "noauthenticate" not in request.passdb_fields) or result is PASSWORD_MISMATCH:
+            stored = request.credentials
+            if not stored and "nopassword" not in request.passdb_fields:
+                if result is not OK or request.password is None or request.skip_password_check:
+                    return result
+                # the passdb knows passwords and does not tell them; this one is right
+                stored = passwords.encode(request.password.reveal(), "SSHA256")
+            elif stored and "nopassword" in request.passdb_fields:
+                return result
+            cache.keep(key, stored, request.passdb_fields.changed(), success=result is OK)
+        return result
+
+    async def _use(
+        self, cache: Cache | None, found: Entry, entry: PassdbEntry, request: AuthRequest, step: Step
+    ) -> PassdbResult | None:
+        """What *found* says; `None` when *cache* thinks that the password may have changed since."""
+        if found.fields is None:
+            self._refused(entry, request, "unknown user")
+            return USER_UNKNOWN
+        password = request.password
+        if step != self._verify or password is None:
+            return await step(replace(entry, passdb=_Remembered(found)), request)
+        result = OK
+        if entry.deny:
+            result = PASSWORD_MISMATCH
+        elif not found.credentials:
+            self._info(entry, request, "Cached NULL password access")
+        elif not request.skip_password_check:
+            elsewhere = self._cache_verify_elsewhere
+            result = await self._check(entry, request, password, found.credentials, elsewhere=elsewhere)
+            if result is PASSWORD_MISMATCH and cache is not None and cache.may_be_outdated(found):
+                found.last_success = False
+                return None
+            found.last_success = result is OK
+        for name, value in found.fields:
+            self._setter.set_passdb_field(request, name, value, default_scheme=entry.default_scheme)
+        request.credentials = found.credentials
+        return result
 
     # --- the chain -----------------------------------------------------------
 
@@ -191,10 +275,12 @@ class PassdbChain:
         while True:
             entry = chain[at]
             request.credentials = None
-            if self._expand(entry, entry.default_fields, request):
+            if not self._expand(entry, entry.default_fields, request):
+                result = INTERNAL_FAILURE
+            elif self._cache is None or entry.cache_key is None:
                 result = await step(entry, request)
             else:
-                result = INTERNAL_FAILURE
+                result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, step)
             if result is OK and "noauthenticate" in request.passdb_fields:
                 result = NEXT
             if not self._expand(entry, entry.override_fields, request):
@@ -324,6 +410,26 @@ class PassdbChain:
 
 
 _NEXT_RULE = Rule(True, None)
+
+
+class _Remembered:
+    """A passdb that knows one user, from the cache."""
+
+    verifies = False
+
+    def __init__(self, found: Entry) -> None:
+        self._found = found
+
+    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
+        raise AssertionError("a remembered password is compared by the chain")
+
+    async def lookup(self, request: AuthRequest) -> PassdbReply:
+        return PassdbReply(OK, [*(self._found.fields or ()), ("password", self._found.credentials)])
+
+
+async def _hash(job: tuple[Secret, str, str, str, bool]) -> bool:
+    matches: bool = await Compute(_verify, *job)
+    return matches
 
 
 def _verify(password: Secret, stored: str, user: str, default_scheme: str, allow_weak: bool) -> bool:

@@ -7,10 +7,13 @@ import grp
 import os
 import pwd
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import uniform
 
+from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import Log, Rule, UserdbEntry
 from authlua.auth.fields import FieldSetter
+from authlua.auth.sharing import SharedUserdb
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.fields import Fields
@@ -37,7 +40,14 @@ class UserdbChain:
         internal_failure_delay: float,
         verbose: bool,
         debug: bool,
+        cache: Cache | None = None,
     ) -> None:
+        if cache is not None:
+            entries = [
+                entry if entry.cache_key is None else replace(entry, userdb=SharedUserdb(entry.userdb, entry.cache_key))
+                for entry in entries
+            ]
+        self._cache = cache
         self._entries = entries
         self._dialect = dialect
         self._setter = setter
@@ -58,7 +68,10 @@ class UserdbChain:
         for entry in self._entries:
             if entry.skipped(found=found):
                 continue
-            result = await self._ask(entry, request)
+            if self._cache is None or entry.cache_key is None:
+                result = await self._ask(entry, request)
+            else:
+                result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request)
             rule = _rule(entry, result)
             if rule.success is not None:
                 found = rule.success
@@ -98,6 +111,37 @@ class UserdbChain:
             if not self._expand(entry, entry.override_fields, request):
                 return INTERNAL_FAILURE
         return reply.result
+
+    async def _remembered(self, cache: Cache, key: str, entry: UserdbEntry, request: AuthRequest) -> UserdbResult:
+        """What the userdb says, from the cache where it is known (``…:auth_request_lookup_user_cache``)."""
+        found = cache.find(key)
+        if found is not None:
+            self._note(entry, request, f"userdb cache hit: {found}")
+            return self._use(found, request)
+        self._note(entry, request, "userdb cache miss")
+        user = request.user
+        result = await self._ask(entry, request)
+        fields = request.userdb_fields
+        if request.tempfail or fields is None:
+            return result
+        if result is INTERNAL_FAILURE:
+            found = cache.any_age(key)
+            if found is not None:
+                self._log("info", "Falling back to expired data from cache", request, {"userdb": entry.name})
+                return self._use(found, request)
+        elif result is USER_UNKNOWN:
+            cache.keep_unknown(key)
+        else:
+            changed = fields.changed()
+            cache.keep(key, None, [*changed, ("user", request.user)] if request.user != user else changed, success=True)
+        return result
+
+    def _use(self, found: Entry, request: AuthRequest) -> UserdbResult:
+        if found.fields is None:
+            return USER_UNKNOWN
+        for name, value in found.fields:
+            self._setter.set_userdb_field(request, name, value)
+        return OK
 
     async def _resolve(self, entry: UserdbEntry, request: AuthRequest) -> None:
         """Turn names of system users and groups into the numbers that the consumers of a reply expect."""
@@ -144,6 +188,10 @@ class UserdbChain:
                 return False
             self._setter.set_userdb_field(request, name, value)
         return True
+
+    def _note(self, entry: UserdbEntry, request: AuthRequest, text: str) -> None:
+        if self._debug or request.debug:
+            self._log("debug", text, request, {"userdb": entry.name})
 
 
 def _rule(entry: UserdbEntry, result: UserdbResult) -> Rule:

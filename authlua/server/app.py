@@ -85,6 +85,7 @@ class App:
             service=request.service,
             rip=request.rip,
             session=request.session,
+            cached=request.cached,
             code=code,
             reason=reason,
             duration=round((perf_counter() - started) * 1e6),
@@ -105,8 +106,9 @@ class App:
     # --- control -------------------------------------------------------------
 
     def cache_flush(self, users: Sequence[str]) -> int:
-        """Drop cached entries of *users*, of all when none is named; there is no cache yet, so none is ever dropped."""
-        return 0
+        """Drop cached entries of *users*, of all when none is named; how many there were."""
+        cache = self.core.auth.cache
+        return 0 if cache is None else cache.flush(users)
 
     def request_reload(self, done: Callable[[str | None], None]) -> None:
         """Load configuration and scripts anew; *done* hears what went wrong, or `None`."""
@@ -129,6 +131,7 @@ class App:
 
     def status(self) -> Mapping[str, object]:
         """What ``authlua status`` shows."""
+        cache = self.core.auth.cache
         return {
             "pid": self.spid,
             "uptime": round(time() - self._started),
@@ -140,6 +143,7 @@ class App:
             "failures": self._requests - self._successes,
             "waiting": self.core.holds,
             "reloads": self._reloads,
+            **({} if cache is None else {"cache": cache.statistics()._asdict()}),
         }
 
     # --- life ----------------------------------------------------------------

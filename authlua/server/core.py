@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from authlua.auth import RULES, Auth, AuthOptions, PassdbEntry, UserdbEntry
+from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, UserdbEntry
 from authlua.config import PassdbSettings, Settings, UserdbSettings
 from authlua.dialect import Dialect
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
@@ -81,6 +81,10 @@ def open_core(settings: Settings, log: "FilteringBoundLogger", *, token_secret: 
         ssl_require_client_cert=auth.ssl_require_client_cert,
         ssl_username_from_cert=auth.ssl_username_from_cert,
         proxy_self=auth.proxy_self,
+        cache_size=auth.cache_size,
+        cache_ttl=auth.cache_ttl,
+        cache_negative_ttl=auth.cache_negative_ttl,
+        cache_verify_password_with_worker=auth.cache_verify_password_with_worker,
         verbose=auth.verbose,
         verbose_passwords=auth.verbose_passwords,
         debug=auth.debug,
@@ -129,6 +133,7 @@ def _passdb(
         default_fields=_templates(one.default_fields, server),
         override_fields=_templates(one.override_fields, server),
         verbose=one.auth_verbose,
+        cache_key=_cache_key("P", one, passdb, id, server),
     )
 
 
@@ -155,7 +160,18 @@ def _userdb(
         default_fields=_templates(one.default_fields, server),
         override_fields=_templates(one.override_fields, server),
         verbose=one.auth_verbose,
+        cache_key=_cache_key("U", one, userdb, id, server),
     )
+
+
+def _cache_key(
+    kind: str, one: PassdbSettings | UserdbSettings, script: LuaPassdb | LuaUserdb, id: int, server: Dialect
+) -> CacheKey | None:
+    """A script of 2.4 knows its key itself; for others, the configuration says it."""
+    dialect = server if script.cache_key is None else script.dialect
+    template = compile_template(one.cache_key if script.cache_key is None else script.cache_key, dialect)
+    beside = one.default_fields if server is Dialect.V2_3 else one.override_fields
+    return CacheKey.of_template(kind, id, template, dialect, [field for _, field in _templates(beside, server)])
 
 
 def _templates(fields: Iterable[tuple[str, str | None]], dialect: Dialect) -> Sequence[tuple[str, Template]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from authlua.wishes import Compute, Sleep, Wish
+from authlua.wishes import Compute, Flight, Sleep, Wish
 
 T = TypeVar("T")
 
@@ -40,7 +40,13 @@ async def _sleep(wish: Sleep) -> None:
     await trio.sleep(wish.seconds)
 
 
-FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {Compute: _compute, Sleep: _sleep}
+async def _join(flight: Flight) -> None:
+    landed = trio.Event()
+    flight.when_landed(landed.set)
+    await landed.wait()
+
+
+FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {Compute: _compute, Sleep: _sleep, Flight: _join}
 """How each kind of wish comes true."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from authlua.auth import RULES, Auth, AuthOptions, PassdbEntry, UserdbEntry
+from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, UserdbEntry
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
@@ -59,14 +59,15 @@ class House:
 
     def __init__(
         self,
-        *passdbs: Mapping[str, Fields | PassdbResult | Exception],
+        *passdbs: "Mapping[str, Fields | PassdbResult | Exception] | DictPassdb",
         userdbs: Sequence[Mapping[str, Fields | UserdbResult | Exception]] = (),
         dialect: Dialect = Dialect.V2_3,
         placed: Sequence[Mapping[str, Any]] = (),
+        userdb_key: CacheKey | None = None,
         **options: Any,
     ) -> None:
         self.log: list[tuple[str, str]] = []
-        self.passdbs = [DictPassdb(users) for users in passdbs]
+        self.passdbs = [one if isinstance(one, DictPassdb) else DictPassdb(one) for one in passdbs]
         entries = [
             PassdbEntry(passdb=passdb, id=id, **_rules(placed[id - 1] if id <= len(placed) else {}))
             for id, passdb in enumerate(self.passdbs, 1)
@@ -74,7 +75,10 @@ class House:
         self.auth = Auth(
             AuthOptions(dialect=dialect, mechanisms=("PLAIN", "LOGIN"), internal_failure_delay=0, **options),
             passdbs=entries,
-            userdbs=[UserdbEntry(userdb=DictUserdb(users), id=id) for id, users in enumerate(userdbs, 1)],
+            userdbs=[
+                UserdbEntry(userdb=DictUserdb(users), id=id, cache_key=userdb_key)
+                for id, users in enumerate(userdbs, 1)
+            ],
             log=lambda level, text, request, fields: self.log.append((level, text)),
             token_secret=Secret(b"s" * 32),
         )
