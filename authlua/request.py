@@ -5,11 +5,17 @@ The protocol edge fills it, the chain changes it, scripts and templates read it 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_pton
+from types import MappingProxyType
+from typing import Any
 
 from authlua.fields import Fields
 from authlua.secret import Secret
 
 Params = Iterable[tuple[str, str | None]]
+
+_NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
 
 class AuthRequest:
@@ -34,28 +40,11 @@ class AuthRequest:
     password: Secret | None = None
     credentials: str | None = None
     """The stored password (with its scheme) the passdb came up with; never printed."""
-    session: str | None = None
-    lip: str | None = None
-    rip: str | None = None
-    lport = 0
-    rport = 0
-    real_lip: str | None = None
-    real_rip: str | None = None
-    real_lport = 0
-    real_rport = 0
-    local_name: str | None = None
-    client_id: str | None = None
     session_pid: int | None = None
-    secured = ""
-    """``""``, ``"secured"`` or ``"TLS"``, the values of ``%{secured}``."""
-    valid_client_cert = False
-    cert_username: str | None = None
-    ssl_ja3_hash: str | None = None
-    ssl_client_cert_fp: str | None = None
-    ssl_client_cert_pubkey_fp: str | None = None
-    no_penalty = False
-    final_resp_ok = False
-    debug = False
+    cuid = 0
+    """The number of the connection it came on."""
+    channel_binding: bytes | None = None
+    """What binds the exchange to the client's TLS channel, once the client process has told."""
     userdb_fields: Fields | None = None
     """`None` until a passdb's ``userdb_*`` field or a userdb starts the userdb reply."""
     skip_password_check = False
@@ -71,13 +60,56 @@ class AuthRequest:
     cached: bool | None = None
     """The last passdb asked was answered from the cache; `None`: it is not cached."""
 
-    def __init__(self, service: str, *, mech: str = "", id: int = 0, client_pid: int = 0) -> None:
-        self.service = service
+    # what the client said is read from its parameters when somebody asks, once (`_READ`)
+    service: str
+    session: str | None
+    lip: str | None
+    rip: str | None
+    lport: int
+    rport: int
+    real_lip: str | None
+    real_rip: str | None
+    real_lport: int
+    real_rport: int
+    local_name: str | None
+    client_id: str | None
+    secured: str
+    """``""``, ``"secured"`` or ``"TLS"``, the values of ``%{secured}``."""
+    valid_client_cert: bool
+    cert_username: str | None
+    ssl_ja3_hash: str | None
+    ssl_client_cert_fp: str | None
+    ssl_client_cert_pubkey_fp: str | None
+    no_penalty: bool
+    final_resp_ok: bool
+    debug: bool
+
+    def __init__(
+        self,
+        service: str | None = None,
+        *,
+        params: Mapping[str, str | None] = _NOTHING,
+        mech: str = "",
+        id: int = 0,
+        client_pid: int = 0,
+    ) -> None:
+        if service is not None:
+            self.service = service
+        self._params = params
         self.mech = mech
         """Upper case; empty for a lookup without authentication (Dovecot's ``none``/``lookup``)."""
         self.id = id
         self.client_pid = client_pid
         self.passdb_fields = Fields()
+
+    def __getattr__(self, name: str) -> Any:
+        """What the client said about *name*; an unusable value counts as none."""
+        read = _READ.get(name)
+        if read is None:
+            raise AttributeError(f"AuthRequest has no {name}")
+        value = read(self)
+        setattr(self, name, value)
+        return value
 
     @property
     def username(self) -> str | None:
@@ -96,6 +128,80 @@ class AuthRequest:
 
     def __repr__(self) -> str:
         return f"<AuthRequest {self.mech or 'lookup'} {self.service} user={self.user!r}>"
+
+
+@lru_cache(maxsize=4096)
+def _ip(text: str | None) -> str | None:
+    """*text*, if it is an IP address."""
+    if text is None:
+        return None
+    try:
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    return text
+
+
+def _port(text: str | None) -> int:
+    """A port from 1 to 65535; 0 for anything else."""
+    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 5):
+        return 0
+    port = int(text)
+    return port if port <= 65535 else 0
+
+
+def _text(name: str) -> Callable[[AuthRequest], object]:
+    def read(request: AuthRequest) -> str | None:
+        params = request._params
+        return (params[name] or "") if name in params else None
+
+    return read
+
+
+def _flag(name: str) -> Callable[[AuthRequest], object]:
+    return lambda request: name in request._params
+
+
+def _service(request: AuthRequest) -> str:
+    """2.3 says ``service``, 2.4 ``protocol``; the last one counts."""
+    value = ""
+    for name, said in request._params.items():
+        if name in ("service", "protocol"):
+            value = said or ""
+    return value
+
+
+def _secured(request: AuthRequest) -> str:
+    params = request._params
+    if "secured" not in params:
+        return ""
+    return "TLS" if params["secured"] == "tls" else "secured"
+
+
+_READ: Mapping[str, Callable[[AuthRequest], object]] = {
+    "service": _service,
+    "session": _text("session"),
+    "lip": lambda r: _ip(r._params.get("lip")),
+    "rip": lambda r: _ip(r._params.get("rip")),
+    "lport": lambda r: _port(r._params.get("lport")),
+    "rport": lambda r: _port(r._params.get("rport")),
+    "real_lip": lambda r: _ip(r._params.get("real_lip")) or r.lip,
+    "real_rip": lambda r: _ip(r._params.get("real_rip")) or r.rip,
+    "real_lport": lambda r: _port(r._params.get("real_lport")) or r.lport,
+    "real_rport": lambda r: _port(r._params.get("real_rport")) or r.rport,
+    "local_name": _text("local_name"),
+    "client_id": _text("client_id"),
+    "secured": _secured,
+    "valid_client_cert": _flag("valid-client-cert"),
+    "cert_username": _text("cert_username"),
+    "ssl_ja3_hash": _text("ssl_ja3_hash"),
+    "ssl_client_cert_fp": _text("ssl_client_cert_fp"),
+    "ssl_client_cert_pubkey_fp": _text("ssl_client_cert_pubkey_fp"),
+    "no_penalty": _flag("no-penalty"),
+    "final_resp_ok": _flag("final-resp-ok"),
+    "debug": _flag("debug"),
+}
+"""How each attribute follows from the parameters (``core:2.3.21.1:src/auth/auth-request-fields.c``)."""
 
 
 def _local(name: str | None) -> str | None:
