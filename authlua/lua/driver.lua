@@ -44,6 +44,8 @@ local core = {
   current = nil,     -- the call that runs now; nil while the script loads
 }
 
+local debugging, passthrough = core.debugging, core.passthrough
+
 -- ## Calls
 --
 -- A slot is a coroutine that runs one call after the other: a call that never waits costs one resume and one yield.
@@ -152,10 +154,12 @@ local function explained(message, thread)
   end))
 end
 
-local function leave(slot, call)
+local function leave(call)
   core.current = nil
-  core.debugging[call] = nil
-  if core.passthrough[call] then
+  if debugging[call] then
+    debugging[call] = nil
+  end
+  if passthrough[call] then
     core.leak(call)
   end
 end
@@ -169,7 +173,7 @@ local function step(slot, ok, first, ...)
       waiting[call] = slot
       return WISH, call, ...
     end
-    leave(slot, call)
+    leave(call)
     if idle_count < 100 then
       idle_count = idle_count + 1
       idle[idle_count] = slot
@@ -177,7 +181,7 @@ local function step(slot, ok, first, ...)
     return first, ...
   end
   slot.shut()
-  leave(slot, call)
+  leave(call)
   return RAISED, explained(first, slot.coroutine)
 end
 
@@ -215,7 +219,7 @@ local function abandon(call)
   end
   waiting[call] = nil
   slot.shut()
-  leave(slot, call)
+  leave(call)
   if close then
     close(slot.coroutine)
   end
@@ -444,7 +448,7 @@ return {
       return MISSING, name
     end
     local ok, value = protected(fn, ...)
-    if core.passthrough[0] then
+    if passthrough[0] then
       core.leak(0)
     end
     if not ok then

@@ -64,19 +64,8 @@ USERDB_LOOKUP = Function(
 )
 
 
-class _Names(dict[bytes, str]):
-    """Field names by their bytes; an unusable one is the empty text."""
-
-    def __missing__(self, key: bytes) -> str:
-        name = text(key)
-        if any(char in name for char in "\t\r\n"):
-            name = ""
-        if len(self) < 1000:
-            self[key] = name
-        return name
-
-
-_names = _Names()
+_names: dict[bytes, str] = {}
+"""Field names seen before, as text; all of them can be sent."""
 
 
 class Judge:
@@ -150,25 +139,37 @@ class Judge:
 
     def _fields(self, step: Step, request: AuthRequest) -> list[Field]:
         fields: list[Field] = []
-        keeps_empty = self._keeps_empty
-        for key, value in zip(step[3::2], step[4::2], strict=True):
-            name = _names[key] if type(key) is bytes else None
-            if type(value) is bytes:
-                value = text(value)
-            elif type(value) is int:
-                value = str(value if value >= 0 else value + _WRAP)
-            elif type(value) is bool:
-                value = "yes" if value else "no"
-            elif type(value) is float:
-                value = str(self._code(value) % _WRAP)
-            elif name:
-                self._warn(f"db-lua: '{name}' has invalid value type no value - ignoring", request)
-                continue
-            if not name:
-                self._warn(_unusable(key), request)
-                continue
-            fields.append((name, value if value or keeps_empty else None))
+        rest = iter(step)
+        next(rest), next(rest), next(rest)
+        for key in rest:
+            value = next(rest)
+            name = _names.get(key)
+            if name is not None and type(value) is bytes and value and 0 not in value:  # nearly always
+                fields.append((name, value.decode("utf-8", "surrogateescape")))
+            elif name is not None and type(value) is int and value >= 0:
+                fields.append((name, str(value)))
+            else:
+                self._add(fields, key, value, request)
         return fields
+
+    def _add(self, fields: list[Field], key: Any, value: Any, request: AuthRequest) -> None:
+        """Add a field to *fields*, or say why it cannot be one."""
+        name = text(key) if type(key) is bytes else ""
+        if not name or any(char in name for char in "\t\r\n"):
+            self._warn(_unusable(key), request)
+            return
+        if len(_names) < 1000:
+            _names[key] = name
+        if type(value) is bytes:
+            value = text(value)
+        elif type(value) is bool:
+            value = "yes" if value else "no"
+        elif type(value) is int or type(value) is float:
+            value = str(self._code(value) % _WRAP)
+        else:
+            self._warn(f"db-lua: '{name}' has invalid value type no value - ignoring", request)
+            return
+        fields.append((name, value if value or self._keeps_empty else None))
 
     def _split(self, said: str, request: AuthRequest) -> list[Field]:
         """The fields of a string result: words at spaces, no expansion, no escapes."""

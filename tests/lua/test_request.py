@@ -119,6 +119,18 @@ def test_a_kept_request_is_dead(bench: Bench, use: str):
     assert bench.lines == []
 
 
+def test_a_kept_request_is_dead_between_calls(bench: Bench):
+    """Also when nothing has taken its place."""
+    script = """
+    function auth_passdb_lookup(req) kept = req return 0, "" end
+    function script_deinit() print(pcall(function() return kept.user end)) end
+    """
+    passdb = bench.passdb(script)
+    now(passdb.lookup(login()))
+    passdb.close()
+    assert [line.text.partition("\t")[0] for line in bench.lines] == ["false"]
+
+
 def test_a_request_kept_from_a_failed_call_is_dead_too(bench: Bench):
     """An error ends the call as well."""
     passdb = bench.passdb(
