@@ -47,7 +47,7 @@ class Refusal(Exception):
 class Calls:
     """The requests an engine serves at the moment, each under the number Lua knows it by."""
 
-    __slots__ = ("__weakref__", "bug", "database", "log", "options", "requests", "rules", "script")
+    __slots__ = ("bug", "database", "log", "options", "requests", "rules", "script")
 
     def __init__(self, script: str, database: str, rules: Rules, options: ScriptOptions, log: ScriptLog) -> None:
         self.script = script
