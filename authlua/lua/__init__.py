@@ -7,5 +7,16 @@ await the wishes of `authlua.wishes` alone, and only when the script does someth
 from authlua.lua.calls import ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
+from authlua.lua.mail import MailScript, load_mail_script
 
-__all__ = ["LuaPassdb", "LuaUserdb", "ScriptLog", "ScriptOptions", "detect", "load_passdb", "load_userdb"]
+__all__ = [
+    "LuaPassdb",
+    "LuaUserdb",
+    "MailScript",
+    "ScriptLog",
+    "ScriptOptions",
+    "detect",
+    "load_mail_script",
+    "load_passdb",
+    "load_userdb",
+]

@@ -409,6 +409,8 @@ local function protected(fn, ...)
   return xpcall(function() return fn(unpack(arguments, 1, count)) end, explained)
 end
 
+core.protected = protected
+
 -- The kind of a value, with integers told from other numbers.
 local function kind_of(value)
   local kind = type(value)
@@ -473,12 +475,12 @@ return {
     names = nil
   end,
 
-  -- Lets a file of api/ build its part.
-  add = function(source, name)
+  -- Lets a file of api/ build its part, with `more` functions of Python; what it returns is for Python.
+  add = function(source, name, more)
     local part, message = (loadstring or load)(source, name)
     if not part then
       error(message, 0)
     end
-    part(core)
+    return part(core, more)
   end,
 }

@@ -1,7 +1,7 @@
 """One Lua state with one script in it, and the calls that run in it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,25 @@ class Engine:
         """Call a global function outside any request: DONE, the result's kind and value; RAISED; or MISSING."""
         return self._checked(self._entries[b"call"](name.encode(), *arguments))
 
-    def table(self, settings: dict[bytes, bytes]) -> Any:
-        """*settings* as a Lua table, to be an argument of `call`."""
-        return self._runtime.table_from(settings)
+    def table(self, values: Mapping[bytes, object] | Sequence[object]) -> Any:
+        """*values* as a Lua table, to be an argument of `call`."""
+        return self._runtime.table_from(values)
+
+    def extend(self, part: Path, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+        """Build one more part of what the script sees, with *functions* to call.
+
+        What is returned calls, by name, the functions that the part has for Python.
+        """
+        host = self._runtime.table_from({name.encode(): _guarded(self._calls, f) for name, f in functions.items()})
+        entries = self._entries[b"add"](_source(part), b"=[authlua]", host)
+
+        def call(name: str, *arguments: Any) -> Any:
+            result = entries[name.encode()](*arguments)
+            if self._calls.bug is not None:
+                self._raise_bug()
+            return result
+
+        return call
 
     def defines(self, name: str) -> bool:
         """Whether *name* is a global function now."""

@@ -1,0 +1,194 @@
+"""A mail script: Dovecot's mail-lua plugin, its hooks called one after the other for one user.
+
+Everything here blocks, so it belongs into a thread. A script has a Lua state for each user, and its globals last from
+one hook to the next.
+Rules: ``core:2.3.21.1:src/plugins/mail-lua/mail-lua-plugin.c``.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError
+from authlua.lua.api import storage as api
+from authlua.lua.calls import DEFAULTS, Calls, ScriptLog, ScriptOptions
+from authlua.lua.conversion import lua_string, text
+from authlua.lua.engine import MISSING, RAISED, Engine
+from authlua.lua.rules import RULES
+from authlua.mail import Mail, Mailbox, MailUser, Storage
+
+_PART = Path(api.__file__).with_name("storage.lua")
+
+
+class MailScript:
+    """A loaded mail script with its user.
+
+    `created` comes first. When it refuses or fails, or the script does not have it, no other hook is run.
+    """
+
+    def __init__(self, engine: Engine, calls: Calls, user: MailUser, storage: Storage, entries: Any) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._entries = entries
+        self._handle = api.UserHandle(user, storage)
+        self._has_user = False
+
+    def created(self) -> str | None:
+        """Call ``mail_user_created(user)``; its text when it refuses the user, `None` when all is well.
+
+        Raises `ScriptError` with the text to log when the function fails.
+        """
+        if not self._engine.defines("mail_user_created"):
+            self.close()
+            return None
+        refusal = self._hook("mail_user_created")
+        self._has_user = refusal is None
+        return refusal
+
+    def deinit(self) -> bool:
+        """Call ``mail_user_deinit_pre(user)`` and ``mail_user_deinit(user)``; false if one failed, which is logged."""
+        fine = True
+        for name in ("mail_user_deinit_pre", "mail_user_deinit"):
+            if not self._has_user:
+                break
+            try:
+                problem = self._hook(name)
+            except ScriptError as error:
+                self._log(f"mail-lua: {error}")
+                fine = False
+            else:
+                if problem is not None:
+                    self._log(f"mail-lua: {name}(user) failed: {problem}")
+                    fine = False
+        self._has_user = False
+        return fine
+
+    def close(self) -> None:
+        """Call ``script_deinit``, whose error is only logged, and free the Lua state; once."""
+        if self._engine.closed:
+            return
+        _close(self._engine, self._calls)
+
+    # -- for Python extensions; what is pushed is an argument for `call`
+
+    def push_mail_user(self) -> Any:
+        """A new mail_user object."""
+        return self._entries("new_user", self._engine.table(api.user_fields(self._handle, self._calls.rules.dialect)))
+
+    def push_mailbox(self, mailbox: Mailbox) -> Any:
+        """A new mailbox object."""
+        return self._entries(
+            "new_mailbox", api.MailboxHandle(mailbox), lua_string(mailbox.vname), lua_string(mailbox.name)
+        )
+
+    def push_mail(self, mailbox: Mailbox, mail: Mail) -> Any:
+        """A new mail object."""
+        fields = self._engine.table(api.mail_fields(mail, self._engine.table))
+        handle = api.MailboxHandle(mailbox)
+        names = lua_string(mailbox.vname), lua_string(mailbox.name)
+        return self._entries("new_mail", fields, handle, *names, float(mail.uid))
+
+    def call(self, name: str, *objects: Any) -> None:
+        """Call the global function *name*; a `ScriptError` when there is none, or it fails."""
+        step = self._engine.call(name, *objects)
+        if step[0] in (MISSING, RAISED):
+            problem = "no such function" if step[0] == MISSING else _message(step[1])
+            raise ScriptError(f"lua_pcall({name}, {len(objects)}, 0) failed: {problem}")
+
+    def _hook(self, name: str) -> str | None:
+        """The text of a negative result."""
+        fields = self._engine.table(api.user_fields(self._handle, self._calls.rules.dialect))
+        step = self._entries("hook", name.encode(), fields)
+        if step is None:
+            return None
+        ok, *rest = step if isinstance(step, tuple) else (step,)
+        self._collect(name)
+        if not ok:
+            message = "(null)" if not rest or rest[0] is None else text(rest[0])
+            raise ScriptError(f"{name}(user) failed: lua_pcall({name}, 1, 2) failed: {message}")
+        negative, shown = rest if len(rest) == 2 else (rest[0], None)
+        return ("(null)" if shown is None else text(shown)) if negative else None
+
+    def _collect(self, name: str) -> None:
+        """What Dovecot collects after a hook; a mailbox that is left would end its process."""
+        survivors = self._entries("survivors")
+        for item in survivors if isinstance(survivors, tuple) else (survivors,):
+            if isinstance(item, api.MailboxHandle) and item.mailbox is not None:
+                self._calls.log("warning", f"{name}(user): mailbox {item.mailbox.vname} was not freed", None, {})
+                item.mailbox.close()
+                item.mailbox = None
+
+    def _log(self, message: str) -> None:
+        self._calls.log("error", message, None, {})
+
+
+def _close(engine: Engine, calls: Calls) -> None:
+    step = engine.call("script_deinit")
+    if step[0] == RAISED:
+        message = "(null)" if step[1] is None else text(step[1])
+        calls.log("error", f"script_deinit() failed: lua_pcall(script_deinit, 0, 0) failed: {message}", None, {})
+    engine.close()
+
+
+def load_mail_script(
+    path: Path | str,
+    user: MailUser,
+    storage: Storage,
+    *,
+    log: ScriptLog,
+    dialect: Dialect,
+    options: ScriptOptions = DEFAULTS,
+) -> MailScript:
+    """Load the script at *path* for *user*, whose mail is in *storage*.
+
+    Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
+    """
+    script = os.fspath(path)
+    calls = Calls(script, "mail", RULES[dialect], options, log)
+    engine = Engine(calls, options)
+    try:
+        entries = engine.extend(_PART, api.callbacks(dialect, engine.table))
+        _start(engine, calls)
+    except BaseException:
+        if not engine.closed:
+            engine.close()
+        raise
+    return MailScript(engine, calls, user, storage, entries)
+
+
+def _start(engine: Engine, calls: Calls) -> None:
+    script, is_2_4 = calls.script, calls.rules.is_2_4
+    try:
+        engine.compile(script)
+    except ScriptError as error:
+        place = f"dlua_script_create_auto() failed: Lua script '{script}'" if is_2_4 else None
+        raise ScriptError(f"{place or f'dlua_script_create_file({script}) failed'}: {error}") from error
+    step = engine.run()
+    if step[0] == RAISED:
+        raise _not_started(script, f"lua_pcall({script}) failed: {_message(step[1])}")
+    if is_2_4:
+        settings = {lua_string(name): lua_string(value) for name, value in calls.options.settings.items()}
+        step = engine.call("script_init", engine.table(settings))
+    else:
+        step = engine.call("script_init")
+    if step[0] == RAISED:
+        problem = f"lua_pcall(script_init, {int(is_2_4)}, {int(not is_2_4)}) failed: {_message(step[1])}"
+    elif is_2_4 or step[0] == MISSING:
+        return
+    elif step[1] != b"integer":
+        problem = "script_init() returned non-number"
+    elif step[2] != 0:
+        problem = "Script init failed"
+    else:
+        return
+    _close(engine, calls)
+    raise _not_started(script, problem)
+
+
+def _not_started(script: str, problem: str) -> ScriptError:
+    return ScriptError(f"dlua_script_init({script}) failed: {problem}")
+
+
+def _message(message: bytes | None) -> str:
+    return "(null)" if message is None else text(message)

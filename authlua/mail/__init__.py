@@ -1,0 +1,48 @@
+"""Mail as scripts see it: users, mailboxes and mails as read-only views, and Maildir++ as one store of them.
+
+Knows neither Lua nor event loops; what it does may block. A store is anything that offers `Storage`.
+"""
+
+from authlua.mail.mailbox import Mailbox, UserMetadata
+from authlua.mail.maildir import Maildir
+from authlua.mail.names import to_utf7
+from authlua.mail.storage import (
+    ALL_FLAGS,
+    FLAG_NAMES,
+    PREFIX_DOVECOT,
+    PREFIX_DOVECOT_PVT,
+    PREFIX_DOVECOT_PVT_SERVER,
+    SEEN,
+    Box,
+    BoxFlag,
+    Item,
+    Mail,
+    Status,
+    Storage,
+    StorageError,
+    SyncFlag,
+)
+from authlua.mail.user import MailUser, user_from_fields
+
+__all__ = [
+    "ALL_FLAGS",
+    "FLAG_NAMES",
+    "PREFIX_DOVECOT",
+    "PREFIX_DOVECOT_PVT",
+    "PREFIX_DOVECOT_PVT_SERVER",
+    "SEEN",
+    "Box",
+    "BoxFlag",
+    "Item",
+    "Mail",
+    "MailUser",
+    "Mailbox",
+    "Maildir",
+    "Status",
+    "Storage",
+    "StorageError",
+    "SyncFlag",
+    "UserMetadata",
+    "to_utf7",
+    "user_from_fields",
+]
