@@ -313,6 +313,8 @@ class AuthSettings:
     anonymous_username: str = key(TEXT, "anonymous")
     failure_delay: float = key(DURATION, 2.0)
     internal_failure_delay: float = key(DURATION, 2.0)
+    penalty: bool = key(SWITCH, True)
+    """Addresses whose logins fail wait longer and longer before they are heard."""
     allow_weak_schemes: bool = key(SWITCH, True, since_2_4=False)
     ssl_require_client_cert: bool = key(SWITCH, False)
     ssl_username_from_cert: bool = key(SWITCH, False)

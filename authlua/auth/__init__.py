@@ -6,6 +6,7 @@ Knows neither trio nor Lua; it names what it needs as `Passdb` and `Userdb`.
 from authlua.auth.cache import CacheKey
 from authlua.auth.databases import RULES, Log, Passdb, PassdbEntry, Rule, Userdb, UserdbEntry
 from authlua.auth.flow import Auth, AuthOptions
+from authlua.auth.penalty import Penalty
 from authlua.auth.requests import new_request
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Log",
     "Passdb",
     "PassdbEntry",
+    "Penalty",
     "Rule",
     "Userdb",
     "UserdbEntry",

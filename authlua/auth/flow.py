@@ -14,6 +14,7 @@ from authlua.auth.databases import Log, PassdbEntry, UserdbEntry
 from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
 from authlua.auth.names import NameRefused, Names
 from authlua.auth.passdbs import PassdbChain
+from authlua.auth.penalty import WAITS, Penalty
 from authlua.auth.replies import Replies, auth_token
 from authlua.auth.userdbs import UserdbChain
 from authlua.dialect import Dialect
@@ -59,6 +60,7 @@ class Auth:
     Args:
         passdbs, userdbs: in the order they are asked.
         token_secret: 32 random bytes that sign auth tokens; `None`: no tokens are given out.
+        penalty: makes addresses that fail wait; `None`: nobody waits.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Auth:
         userdbs: Sequence[UserdbEntry],
         log: Log,
         token_secret: Secret | None = None,
+        penalty: Penalty | None = None,
     ) -> None:
         dialect = options.dialect
         self.options = options
@@ -77,6 +80,7 @@ class Auth:
         self._verbose = options.verbose or options.debug
         self._debug = options.debug
         self._token_secret = token_secret
+        self._penalty = penalty
         self._names = Names(
             dialect,
             chars=options.username_chars,
@@ -134,6 +138,13 @@ class Auth:
                 return Fail(request.id, [("reason", reason)])
         if not self.options.ssl_username_from_cert:
             request.cert_username = None
+        penalty = self._penalty
+        ip = None if penalty is None or request.no_penalty else request.rip
+        level = 0
+        if penalty is not None and ip is not None:
+            level = penalty.level(ip)
+            if level:
+                await Sleep(WAITS[level])
         result = await self._converse(request, initial)
         if result is PassdbResult.OK and login and len(request.passdb_fields):
             result = await self._finish_proxy(request)
@@ -141,7 +152,11 @@ class Auth:
             until = request.passdb_fields.get("delay_until")
             if until is not None:
                 await Sleep(max(0.0, (delay_until(until) or 0.0) - time.time()))
+            if penalty is not None and ip is not None:
+                penalty.succeeded(ip)
             return self._replies.ok(request, login=login)
+        if penalty is not None and ip is not None and self._replies.penalized(request, result):
+            penalty.failed(ip, level, request)
         return self._replies.fail(request, result)
 
     def temporary_failure(self, request: AuthRequest) -> Fail:

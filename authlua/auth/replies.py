@@ -70,10 +70,17 @@ class Replies:
         keep = login and "nologin" not in fields and "proxy" not in fields
         return Ok(request.id, request.user or "", pairs, keep)
 
+    def penalized(self, request: AuthRequest, result: PassdbResult) -> bool:
+        """Whether a failure counts against the client's address: not when it is ours, nor with ``nodelay``."""
+        return result is not PassdbResult.INTERNAL_FAILURE and not self._nodelay(request)
+
+    def _nodelay(self, request: AuthRequest) -> bool:
+        return "nodelay" in request.passdb_fields or (request.nodelay and self._spelling.nodelay_lasts)
+
     def fail(self, request: AuthRequest, result: PassdbResult) -> Fail:
         """The login failed, with *result*."""
         fields = request.passdb_fields
-        nodelay = "nodelay" in fields or (request.nodelay and self._spelling.nodelay_lasts)
+        nodelay = self._nodelay(request)
         for name in ("nologin", *PROXY_FIELDS):
             fields.discard(name)
         pairs: Pairs = []

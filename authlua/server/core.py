@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, UserdbEntry
+from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, Penalty, UserdbEntry
 from authlua.config import PassdbSettings, Settings, UserdbSettings
 from authlua.dialect import Dialect
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
@@ -47,8 +47,17 @@ class Core:
             script.close()
 
 
-def open_core(settings: Settings, log: "FilteringBoundLogger", *, token_secret: Secret | None = None) -> Core:
+def open_core(
+    settings: Settings,
+    log: "FilteringBoundLogger",
+    *,
+    token_secret: Secret | None = None,
+    penalty: Penalty | None = None,
+) -> Core:
     """Load all scripts and put the chains together.
+
+    Args:
+        token_secret, penalty: what the server keeps over a reload; without them there are no tokens and no penalties.
 
     Raises:
         ScriptError: a script does not load; those that did are closed again.
@@ -89,7 +98,15 @@ def open_core(settings: Settings, log: "FilteringBoundLogger", *, token_secret: 
         verbose_passwords=auth.verbose_passwords,
         debug=auth.debug,
     )
-    return Core(Auth(options, passdbs=passdbs, userdbs=userdbs, log=write, token_secret=token_secret), scripts)
+    decisions = Auth(
+        options,
+        passdbs=passdbs,
+        userdbs=userdbs,
+        log=write,
+        token_secret=token_secret,
+        penalty=penalty if auth.penalty else None,
+    )
+    return Core(decisions, scripts)
 
 
 def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id: int) -> ScriptOptions:

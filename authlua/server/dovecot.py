@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from authlua.auth import Penalty
 from authlua.config import ListenerSettings, Settings
 from authlua.errors import ConfigError
 from authlua.server.app import App
@@ -108,7 +109,8 @@ def serve_dovecot(settings: Settings, load: Callable[[], Settings], log: "Filter
         if sock.family == socket.AF_UNIX and name == "auth-master":
             base_dir = Path(sock.getsockname()).parent
     secret = load_token_secret(base_dir, log)
-    core = open_core(settings, log, token_secret=secret)
+    penalty = Penalty()
+    core = open_core(settings, log, token_secret=secret, penalty=penalty)
     if os.geteuid() == 0:
         _become(service)
 
@@ -119,7 +121,7 @@ def serve_dovecot(settings: Settings, load: Callable[[], Settings], log: "Filter
             stop.set()
             nursery.cancel_scope.cancel()
 
-    run(settings, core, listeners, load, log, secret, accompany)
+    run(settings, core, listeners, load, log, secret, penalty, accompany)
 
 
 def _listener_settings(settings: Settings, sock: socket.socket, name: str, kind: str) -> ListenerSettings:

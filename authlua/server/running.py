@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from authlua.auth import Penalty
 from authlua.config import Settings
 from authlua.errors import ConfigError
 from authlua.secret import Secret
@@ -40,11 +41,12 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
     """
     passed = passed_sockets()
     secret = load_token_secret(settings.server.base_dir, log)
-    core = open_core(settings, log, token_secret=secret)
+    penalty = Penalty()
+    core = open_core(settings, log, token_secret=secret, penalty=penalty)
     listeners = open_listeners(settings.listeners, passed)
     if settings.server.user:
         become(settings.server.user)
-    run(settings, core, listeners, load, log, secret)
+    run(settings, core, listeners, load, log, secret, penalty)
 
 
 def run(
@@ -54,6 +56,7 @@ def run(
     load: Callable[[], Settings],
     log: "FilteringBoundLogger",
     secret: Secret | None,
+    penalty: Penalty,
     companion: Companion | None = None,
 ) -> None:
     """Run the event loop with what has been opened.
@@ -66,7 +69,7 @@ def run(
         fresh = load()
         if (fresh.listeners, fresh.server) != (settings.listeners, settings.server):
             log.warning("restart_needed", reason="changes of listeners and of [server] need a restart")
-        return open_core(fresh, log, token_secret=secret)
+        return open_core(fresh, log, token_secret=secret, penalty=penalty)
 
     app = App(settings, core, log, reload)
     trio.run(partial(_main, app, listeners, companion))

@@ -3,7 +3,7 @@
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, UserdbEntry
+from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, Penalty, UserdbEntry
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
@@ -64,6 +64,7 @@ class House:
         dialect: Dialect = Dialect.V2_3,
         placed: Sequence[Mapping[str, Any]] = (),
         userdb_key: CacheKey | None = None,
+        penalty: Penalty | None = None,
         **options: Any,
     ) -> None:
         self.log: list[tuple[str, str]] = []
@@ -81,6 +82,7 @@ class House:
             ],
             log=lambda level, text, request, fields: self.log.append((level, text)),
             token_secret=Secret(b"s" * 32),
+            penalty=penalty,
         )
 
 

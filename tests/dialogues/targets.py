@@ -39,7 +39,7 @@ def configuration(directory: Path, dialect: str, mechanisms: str) -> str:
     text = (
         f'[server]\nbase_dir = "{directory}"\ndialect = "{dialect}"\n'
         f'[log]\nlevel = "debug"\n'
-        f"[auth]\nmechanisms = {mechanisms.split()}\ndebug = true\n"
+        f"[auth]\nmechanisms = {mechanisms.split()}\ndebug = true\npenalty = false\n"
         'failure_delay = "500ms"\ninternal_failure_delay = "500ms"\n'
         f'[[passdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\n'
         f'[[userdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\n'

@@ -22,6 +22,7 @@ level = "debug"
 [auth]
 mechanisms = ["plain", "login"]
 failure_delay = "0s"
+penalty = false
 internal_failure_delay = "0s"
 debug = true
 verbose = true
