@@ -4,6 +4,7 @@ import re
 from hmac import compare_digest
 from os import urandom
 from struct import pack, unpack
+from typing import NamedTuple
 
 from authlua.passwords.digests import md5, sha1
 from authlua.passwords.md import md4
@@ -13,7 +14,7 @@ _ENTRY = (
     rb"(md4|md5|sha1)[ \t]"  # what follows the sixteenth digit is read past, and then fails to compare
     rb"(-?[0-9]+)[ \t]"
     rb"([A-Za-z0-9]{0,16}) "
-    rb"(?:[ \t]*[0-9A-Fa-f]){16}"
+    rb"((?:[ \t]*[0-9A-Fa-f]){16})"
 )
 _LONGEST_CHAIN = 1_000_000
 
@@ -36,6 +37,32 @@ def entry(algorithm: str, sequence: int, seed: bytes, password: bytes) -> bytes:
     return b"%b %d %b %b" % (algorithm.encode(), sequence, seed, value.hex().encode())
 
 
+class OtpState(NamedTuple):
+    """Where a chain stands: *value* is the hash after *sequence* steps."""
+
+    algorithm: str
+    sequence: int
+    seed: str
+    value: bytes
+
+    def entry(self) -> bytes:
+        """The stored form."""
+        return f"{self.algorithm} {self.sequence} {self.seed} {self.value.hex()}".encode()
+
+    def __repr__(self) -> str:
+        return f"OtpState({self.algorithm} {self.sequence} {self.seed}, <hidden>)"
+
+
+def otp_state(raw: bytes) -> OtpState:
+    """The state behind the stored form *raw*; raises `MalformedHash`."""
+    found = re.match(_ENTRY, raw)
+    sequence = int(found[2][:12]) if found else 0
+    if found is None or not -(1 << 31) <= sequence < 1 << 31:
+        raise MalformedHash("Invalid OTP data in passdb")
+    value = bytes.fromhex(found[4].translate(None, b" \t").decode())
+    return OtpState(found[1].decode(), sequence, found[3].decode().lower(), value)
+
+
 def make(password: bytes, user: str, rounds: int) -> bytes:
     return entry("sha1", 1024, urandom(8).hex().encode(), password)
 
@@ -45,13 +72,11 @@ def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
 
     Made again and compared as text, so a number with leading zeros or a trailing blank is a mismatch.
     """
-    found = re.match(_ENTRY, raw)
-    sequence = int(found[2][:12]) if found else 0
-    if found is None or not -(1 << 31) <= sequence < 1 << 31:
-        raise MalformedHash("Invalid OTP data in passdb")
-    if sequence > _LONGEST_CHAIN:
-        raise MalformedHash(f"{sequence} steps of OTP are more than the {_LONGEST_CHAIN} allowed")
-    return sequence >= 0 and compare_digest(entry(found[1].decode(), sequence, found[3], password), raw.lower())
+    state = otp_state(raw)
+    if state.sequence > _LONGEST_CHAIN:
+        raise MalformedHash(f"{state.sequence} steps of OTP are more than the {_LONGEST_CHAIN} allowed")
+    made = entry(state.algorithm, state.sequence, state.seed.encode(), password)
+    return state.sequence >= 0 and compare_digest(made, raw.lower())
 
 
 SCHEMES = (Scheme("OTP", make, check, slow=True),)

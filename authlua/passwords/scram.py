@@ -4,6 +4,7 @@ import hmac
 from binascii import b2a_base64
 from hashlib import new, pbkdf2_hmac
 from os import urandom
+from typing import NamedTuple
 
 from authlua.passwords.encodings import base64_beginning, from_base64, number
 from authlua.passwords.scheme import Check, Limits, Make, MalformedHash, Scheme
@@ -27,29 +28,50 @@ def _make(name: str) -> Make:
     return make
 
 
-def _check(scheme: str, name: str) -> Check:
+class ScramKeys(NamedTuple):
+    """What a server keeps of a password (RFC 5802 section 3)."""
+
+    iterations: int
+    salt: bytes
+    """In base64, as stored."""
+    stored: bytes
+    server: bytes
+
+    def __repr__(self) -> str:
+        return f"ScramKeys(iterations={self.iterations}, <hidden>)"
+
+
+def scram_keys(scheme: str, raw: bytes) -> ScramKeys:
+    """The keys behind credentials of *scheme*; raises `MalformedHash`.
+
+    Source: ``core:2.3.21.1:src/auth/password-scheme-scram.c:scram_scheme_parse``.
+    """
+    fields = raw.split(b",")
+    if len(fields) != 4:
+        raise MalformedHash(f"Invalid {scheme} passdb entry format")
+    iterations = number(fields[0])
+    if iterations is None or not _LEAST <= iterations <= _MOST:
+        raise MalformedHash(f"Invalid {scheme} iteration count in passdb")
+    size = new(_ALGORITHMS[scheme]).digest_size
+    stored, server = from_base64(fields[2]), from_base64(fields[3])
+    if stored is None or len(stored) != size:
+        raise MalformedHash(f"Invalid {scheme} StoredKey in passdb")
+    if server is None or len(server) != size:
+        raise MalformedHash(f"Invalid {scheme} ServerKey in passdb")
+    return ScramKeys(iterations, fields[1], stored, server)
+
+
+def _check(scheme: str) -> Check:
     def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
-        """Source: ``core:2.3.21.1:src/auth/password-scheme-scram.c:scram_verify``."""
-        fields = raw.split(b",")
-        if len(fields) != 4:
-            raise MalformedHash(f"Invalid {scheme} passdb entry format")
-        iterations = number(fields[0])
-        if iterations is None or not _LEAST <= iterations <= _MOST:
-            raise MalformedHash(f"Invalid {scheme} iteration count in passdb")
-        size = new(name).digest_size
-        stored, server = from_base64(fields[2]), from_base64(fields[3])
-        if stored is None or len(stored) != size:
-            raise MalformedHash(f"Invalid {scheme} StoredKey in passdb")
-        if server is None or len(server) != size:
-            raise MalformedHash(f"Invalid {scheme} ServerKey in passdb")
-        if iterations > limits.rounds:
-            raise MalformedHash(f"{iterations} iterations of {scheme} are more than the {limits.rounds} allowed")
-        return hmac.compare_digest(_keys(name, password, base64_beginning(fields[1]), iterations)[0], stored)
+        keys = scram_keys(scheme, raw)
+        if keys.iterations > limits.rounds:
+            raise MalformedHash(f"{keys.iterations} iterations of {scheme} are more than the {limits.rounds} allowed")
+        salt = base64_beginning(keys.salt)
+        return hmac.compare_digest(_keys(_ALGORITHMS[scheme], password, salt, keys.iterations)[0], keys.stored)
 
     return check
 
 
-SCHEMES = (
-    Scheme("SCRAM-SHA-1", _make("sha1"), _check("SCRAM-SHA-1", "sha1"), slow=True),
-    Scheme("SCRAM-SHA-256", _make("sha256"), _check("SCRAM-SHA-256", "sha256"), slow=True),
-)
+_ALGORITHMS = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
+
+SCHEMES = tuple(Scheme(scheme, _make(name), _check(scheme), slow=True) for scheme, name in _ALGORITHMS.items())
