@@ -101,6 +101,20 @@ def _read_path(value: Any, context: Context) -> Path:
     return context.directory / value
 
 
+def _read_location(value: Any, context: Context) -> str:
+    template = _read_template(value, context)
+    if not template.startswith("maildir:"):
+        raise ValueError('expected "maildir:PATH"')
+    return template
+
+
+def _read_attribute_dict(value: Any, context: Context) -> str:
+    template = _read_template(value, context)
+    if template and not template.startswith("file:"):
+        raise ValueError('expected "file:PATH", or an empty text')
+    return template
+
+
 def _read_words(value: Any, context: Context) -> tuple[str, ...]:
     if type(value) is not list or not all(type(word) is str and word for word in value):
         raise ValueError('expected a list of words such as ["a", "b"]')
@@ -191,6 +205,8 @@ WORDS = Kind("list of words", _read_words, list)
 MECHANISMS = Kind("list of mechanisms", _read_mechanisms, lambda names: [name.lower() for name in names])
 FILTER = Kind("list of mechanisms", _read_filter, lambda names: [name.lower() for name in names])
 TEMPLATE = Kind("template", _read_template)
+LOCATION = Kind("template", _read_location)
+ATTRIBUTE_DICT = Kind("template", _read_attribute_dict)
 FIELDS = Kind("table of templates", _read_fields, dict)
 # a script's own settings may be anything, connection strings included, so their values are never shown
 SETTINGS = Kind("table of texts", _read_settings, lambda settings: dict.fromkeys(settings, "<hidden>"))
@@ -389,6 +405,20 @@ class UserdbSettings:
     auth_verbose: bool | None = key(VERBOSE, None)
 
 
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """``[mail]``: the script that sees the users' mail, and where that is."""
+
+    script: Path | None = key(PATH, None)
+    """`None`: there is no such script."""
+    dialect: Dialect | str = key(_dialect("auto"), "auto")
+    """Which Dovecot's Lua the script expects; ``auto``: the server's."""
+    settings: Mapping[str, str] = key(SETTINGS, {})
+    location: str = key(LOCATION, "maildir:~/Maildir")
+    separator: str = key(one_of("/", "."), "/")
+    attribute_dict: str = key(ATTRIBUTE_DICT, "")
+
+
 MODES = {
     "client": 0o600,
     "login": 0o666,
@@ -430,6 +460,7 @@ class Settings:
     auth: AuthSettings
     passdbs: tuple[PassdbSettings, ...]
     userdbs: tuple[UserdbSettings, ...]
+    mail: MailSettings
     listeners: tuple[ListenerSettings, ...]
 
 
@@ -440,9 +471,10 @@ SECTIONS: Mapping[str, type] = {
     "auth": AuthSettings,
     "passdb": PassdbSettings,
     "userdb": UserdbSettings,
+    "mail": MailSettings,
     "listener": ListenerSettings,
 }
-"""Every section of the file; the last three are arrays of tables."""
+"""Every section of the file, in the order in which it is shown."""
 
 _ARRAYS = ("passdb", "userdb", "listener")
 
@@ -470,6 +502,11 @@ def load(path: Path | str) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: not a TOML file: {error}"]) from error
     return _settings(data, path, path.absolute().parent)
+
+
+def without_file() -> Settings:
+    """The settings in effect with neither file nor script: all defaults, no database, no listener."""
+    return _settings({"listener": []}, None, Path.cwd())
 
 
 def embedded(script: Path | str, base_dir: Path | str) -> Settings:
@@ -560,6 +597,7 @@ def _settings(data: Mapping[str, Any], path: Path | None, directory: Path) -> Se
         reader.section(AuthSettings, "auth", data.get("auth", {})),
         tables("passdb", PassdbSettings),
         tables("userdb", UserdbSettings),
+        reader.section(MailSettings, "mail", data.get("mail", {})),
         (),
     )
     reader.context = reader.context._replace(directory=settings.server.base_dir)
@@ -613,6 +651,8 @@ def _check_scripts(settings: Settings) -> list[str]:
                 where = _numbered(section, index, len(databases))
                 problems.append(f"{where}.script: no such file: {database.script}")
     return problems
+    if settings.mail.script is not None and not settings.mail.script.is_file():
+        problems.append(f"mail.script: no such file: {settings.mail.script}")
 
 
 def _check_chain(passdbs: Sequence[PassdbSettings]) -> list[str]:

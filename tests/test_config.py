@@ -284,7 +284,7 @@ def test_the_sample_shows_every_key_with_its_default():
     assert dataclasses.replace(settings, path=None) == default
     for name, section in SECTIONS.items():
         first = sample[name][0] if isinstance(sample[name], list) else sample[name]
-        shown = set(first) | ({"address"} if "\n# address =" in SAMPLE.read_text() else set())
+        shown = set(first) | set(re.findall(r"^# (address|script) =", SAMPLE.read_text(), re.MULTILINE))
         assert set(keys(section)) <= shown, name
 
 
@@ -306,7 +306,8 @@ def test_the_manual_has_a_row_for_every_key(section):
     manual = {row[0].strip("`"): row[1:4] for row in rows if len(row) == 5}
     expected = {}
     for name, key in keys(SECTIONS[section]).items():
-        default = {"mode": "by kind", "path": "none", "address": "none"}.get(name) if section == "listener" else None
+        by_hand = {"listener": {"mode": "by kind", "path": "none", "address": "none"}, "mail": {"script": "none"}}
+        default = by_hand.get(section, {}).get(name)
         if key.default is REQUIRED:
             default = "required"
         expected[name] = [

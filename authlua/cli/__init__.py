@@ -32,6 +32,7 @@ COMMANDS = (
     "reload",
     "cache-flush",
     "status",
+    "mail",
     "snippet",
 )
 

@@ -18,6 +18,8 @@ from authlua.lua.engine import MISSING, RAISED, Engine
 from authlua.lua.rules import RULES
 from authlua.mail import Mail, Mailbox, MailUser, Storage
 
+user_variables = api.user_variables
+
 _PART = Path(api.__file__).with_name("storage.lua")
 
 
