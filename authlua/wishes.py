@@ -19,12 +19,16 @@ class Wish:
 
 
 class Ask(Wish):
-    """Send *challenge* to the client and wait for what it continues with (``CONT`` out, ``CONT`` in)."""
+    """Send *challenge* to the client and wait for what it continues with (``CONT`` out, ``CONT`` in).
 
-    __slots__ = ("challenge",)
+    *binding* is the kind of channel binding whose data the client process is to send along.
+    """
 
-    def __init__(self, challenge: bytes) -> None:
+    __slots__ = ("binding", "challenge")
+
+    def __init__(self, challenge: bytes, binding: str = "") -> None:
         self.challenge = challenge
+        self.binding = binding
 
 
 class Compute(Wish):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from authlua.auth.cache import CacheKey
 from authlua.masks import mask
@@ -27,6 +27,15 @@ class Passdb(Protocol):
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's stored password and fields."""
+        ...
+
+
+@runtime_checkable
+class CredentialsKeeper(Protocol):
+    """A passdb that can also store passwords; OTP needs one."""
+
+    async def set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
+        """Keep *stored*, ``{SCHEME}data``, as the user's password from now on; whether that is done."""
         ...
 
 

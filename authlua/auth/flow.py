@@ -4,7 +4,10 @@ Everything here is ``async`` and knows no event loop. It awaits what it was hand
 with a database that never waits, a whole login runs in one ``send(None)``.
 """
 
+import os
+import socket
 import time
+from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +16,7 @@ from authlua.auth.cache import Cache
 from authlua.auth.databases import Log, PassdbEntry, UserdbEntry
 from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
 from authlua.auth.names import NameRefused, Names
-from authlua.auth.passdbs import PassdbChain
+from authlua.auth.passdbs import PassdbChain, Wanted
 from authlua.auth.penalty import WAITS, Penalty
 from authlua.auth.replies import Replies, auth_token
 from authlua.auth.userdbs import UserdbChain
@@ -21,10 +24,39 @@ from authlua.dialect import Dialect
 from authlua.protocol import Fail, Failed, NotFound, Ok, PassFound, UserFound
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
-from authlua.sasl import DOVECOT_TOKEN, MECHS, CheckToken, Malformed, MechInfo, SetUser, VerifyPlain
+from authlua.sasl import (
+    DOVECOT_TOKEN,
+    MECHS,
+    Challenge,
+    ChannelBinding,
+    CheckToken,
+    Connection,
+    LookupCredentials,
+    MechInfo,
+    MechWish,
+    Offload,
+    Refused,
+    SetAnonymous,
+    SetCertificateUser,
+    SetCredentials,
+    SetUser,
+    Succeeded,
+    Terms,
+    Verdict,
+    VerifyPlain,
+)
 from authlua.secret import Secret
 from authlua.variables import compile_template
 from authlua.wishes import Ask, Compute, Sleep
+
+_STARTED = time.time()
+"""When the server did; a reload makes another `Auth`, but no other server."""
+
+_NUL = "NUL in the client's data"
+
+_FAILURE_DATA_IN_REPLY = {Dialect.V2_3: False, Dialect.V2_4_0: True, Dialect.V2_4: True}
+"""Whether a client that takes a mech's last data with a reply takes it with a failure, too (2.3.21 always sends it so,
+earlier 2.3 never)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +65,8 @@ class AuthOptions:
 
     dialect: Dialect
     mechanisms: Sequence[str] = ("PLAIN",)
+    realms: Sequence[str] = ()
+    openid_configuration_url: str = ""
     username_chars: str = ""
     username_translation: str = ""
     username_format: str = ""
@@ -76,6 +110,16 @@ class Auth:
         dialect = options.dialect
         self.options = options
         self.mechs: Sequence[MechInfo] = [MECHS[name] for name in options.mechanisms]
+        self.terms = Terms(
+            dialect=dialect,
+            enabled=frozenset(options.mechanisms),
+            realms=options.realms,
+            openid_configuration_url=options.openid_configuration_url,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            started=_STARTED,
+        )
+        """What its mechs know of the server."""
         self._log = log
         self._verbose = options.verbose or options.debug
         self._debug = options.debug
@@ -145,16 +189,23 @@ class Auth:
             level = penalty.level(ip)
             if level:
                 await Sleep(WAITS[level])
-        result = await self._converse(request, initial)
-        if result is PassdbResult.OK and login and len(request.passdb_fields):
-            result = await self._finish_proxy(request)
+        verdict = await self._converse(request, initial)
+        result, data = (verdict, b"") if isinstance(verdict, PassdbResult) else self._judge(request, verdict)
         if result is PassdbResult.OK:
             until = request.passdb_fields.get("delay_until")
             if until is not None:
                 await Sleep(max(0.0, (delay_until(until) or 0.0) - time.time()))
-            if penalty is not None and ip is not None:
-                penalty.succeeded(ip)
-            return self._replies.ok(request, login=login)
+            if data:
+                await self._tell(request, data, in_reply=request.final_resp_ok)
+            if login and len(request.passdb_fields):
+                result = await self._finish_proxy(request)
+            if result is PassdbResult.OK:
+                if penalty is not None and ip is not None:
+                    penalty.succeeded(ip)
+                return self._replies.ok(request, login=login)
+        elif data:
+            in_reply = request.final_resp_ok and _FAILURE_DATA_IN_REPLY[self.options.dialect]
+            await self._tell(request, data, in_reply=in_reply)
         if penalty is not None and ip is not None and self._replies.penalized(request, result):
             penalty.failed(ip, level, request)
         return self._replies.fail(request, result)
@@ -170,46 +221,85 @@ class Auth:
             return "SSL certificate didn't contain username"
         return None
 
-    async def _converse(self, request: AuthRequest, initial: Secret | None) -> PassdbResult:
+    async def _converse(self, request: AuthRequest, initial: Secret | None) -> Verdict:
         info = MECHS.get(request.mech, DOVECOT_TOKEN)
         if initial is not None and not info.allow_nul and b"\0" in initial.reveal():
-            return self._malformed(request, "NUL in the client's data")
-        mech = info.start(initial)
+            return Refused(_NUL)
+        mech = info.start(initial, self.terms)
         answer: Any = None
+        wanted: Wanted | None = None
         while True:
             try:
                 wish = mech.send(answer)
             except StopIteration as done:
-                verdict = done.value
-                break
+                verdict: Verdict = done.value
+                return verdict
             if isinstance(wish, SetUser):
                 answer = self._set_user(request, wish)
             elif isinstance(wish, VerifyPlain):
                 answer = await self._passdbs.verify_plain(request, wish.password)
-            elif isinstance(wish, CheckToken):
-                answer = self._check_token(request, wish)
-            else:
-                answer = await Ask(wish.data)
+            elif isinstance(wish, Challenge):
+                answer = await Ask(wish.data, wish.binding)
                 if answer is not None and not info.allow_nul and b"\0" in answer.reveal():
-                    return self._malformed(request, "NUL in the client's data")
-        if isinstance(verdict, Malformed):
-            return self._malformed(request, verdict.reason)
-        result: PassdbResult = verdict
-        return result
+                    return Refused(_NUL)
+            elif isinstance(wish, LookupCredentials):
+                wanted = Wanted(wish.scheme, wish.realm)
+                answer = await self._passdbs.lookup(request, wanted)
+                if answer is PassdbResult.OK:
+                    answer = wanted.credentials
+            elif isinstance(wish, SetCredentials):
+                if wanted is None:
+                    raise AssertionError("credentials are looked up before others are stored")
+                answer = await self._passdbs.set_credentials(request, wanted, f"{{{wish.scheme}}}", wish.value)
+            elif isinstance(wish, Offload):
+                answer = await Compute(wish.function, *wish.args)
+            else:
+                answer = self._grant(request, wish)
 
-    def _malformed(self, request: AuthRequest, reason: str) -> PassdbResult:
-        self._note("info", reason, request)
-        return PassdbResult.PASSWORD_MISMATCH
+    def _grant(self, request: AuthRequest, wish: MechWish) -> Any:
+        """The wishes of few mechs."""
+        match wish:
+            case SetCertificateUser(login_user):
+                if request.cert_username:
+                    return self._set_user(request, SetUser("", login_user))
+                self._note("info", "username not known", request)
+                return ""
+            case SetAnonymous(trace):
+                request.user = self.options.anonymous_username
+                self._note("info", f"anonymous login: {ascii(trace)[1:-1]}", request)
+                return None
+            case CheckToken():
+                return self._check_token(request, wish)
+            case Connection():
+                return request.cuid
+            case ChannelBinding():
+                return request.channel_binding
+        raise AssertionError(f"a mech wishes for {wish}")
 
-    def _set_user(self, request: AuthRequest, wish: SetUser) -> bool:
+    def _judge(self, request: AuthRequest, verdict: Succeeded | Refused) -> tuple[PassdbResult, bytes]:
+        """The result that a mech's own *verdict* stands for, and what the client is to be told."""
+        if isinstance(verdict, Succeeded):
+            return PassdbResult.OK, verdict.data
+        if verdict.reason:
+            self._note(verdict.level, verdict.reason, request)
+        return verdict.result, verdict.data
+
+    async def _tell(self, request: AuthRequest, data: bytes, *, in_reply: bool) -> None:
+        """Give the client a mech's last *data*: with the reply, or as a challenge whose answer means nothing."""
+        if in_reply:
+            request.passdb_fields["resp"] = b2a_base64(data, newline=False).decode("ascii")
+        else:
+            await Ask(data)
+
+    def _set_user(self, request: AuthRequest, wish: SetUser) -> str:
         try:
             self._names.set_user(request, wish.user)
-            if wish.login_user:
+            if wish.login_user is not None:
                 self._names.set_login_user(request, wish.login_user)
         except NameRefused as refusal:
             self._note("info", str(refusal), request)
-            return False
-        return True
+            return ""
+        return request.user or ""
 
     def _check_token(self, request: AuthRequest, wish: CheckToken) -> PassdbResult:
         secret = self._token_secret
@@ -301,7 +391,7 @@ class Auth:
         """
         if not self._set_user(request, SetUser(name)):
             return PassdbResult.USER_UNKNOWN, NotFound(request.id)
-        result = await self._passdbs.lookup(request)
+        result = await self._passdbs.lookup(request, Wanted(""))
         if result is PassdbResult.OK:
             result = await self._finish_proxy(request)
         match result:
@@ -339,6 +429,4 @@ def _is_ip(text: str) -> bool:
 
 
 def _resolve(host: str) -> str:
-    import socket
-
     return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])

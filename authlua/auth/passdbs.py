@@ -10,7 +10,7 @@ from random import uniform
 
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import Log, PassdbEntry, Rule
+from authlua.auth.databases import CredentialsKeeper, Log, PassdbEntry, Rule
 from authlua.auth.fields import FieldSetter
 from authlua.auth.sharing import SharedPassdb, Sharing
 from authlua.dialect import Dialect
@@ -25,11 +25,48 @@ OK = PassdbResult.OK
 NEXT = PassdbResult.NEXT
 INTERNAL_FAILURE = PassdbResult.INTERNAL_FAILURE
 PASSWORD_MISMATCH = PassdbResult.PASSWORD_MISMATCH
+SCHEME_NOT_AVAILABLE = PassdbResult.SCHEME_NOT_AVAILABLE
 USER_UNKNOWN = PassdbResult.USER_UNKNOWN
 
 Step = Callable[[PassdbEntry, AuthRequest], Awaitable[PassdbResult]]
 
 _FORBIDDEN_IN_PASSWORDS = frozenset(b"\x01\t\r\n")
+
+
+class Wanted:
+    """What one lookup wants of a password, and what it came to.
+
+    Args:
+        scheme: the scheme of the credentials; empty wants only the user's fields.
+        realm: DIGEST-MD5's, when it is not the user's domain anyway.
+    """
+
+    __slots__ = ("earlier", "entry", "found", "realm", "scheme")
+
+    def __init__(self, scheme: str, realm: str | None = None) -> None:
+        self.scheme = scheme
+        self.realm = realm
+        self.found: Secret | None = None
+        self.earlier: Secret | None = None
+        """What a passdb found before the chain went on; it counts if the last one has nothing."""
+        self.entry: PassdbEntry | None = None
+        """The passdb that answered."""
+
+    @property
+    def credentials(self) -> Secret:
+        """The credentials in the scheme that was wanted."""
+        return self.found or self.earlier or Secret(b"")
+
+    def step(self, lookup: "Callable[[Wanted, PassdbEntry, AuthRequest], Awaitable[PassdbResult]]") -> "Step":
+        """*lookup* as a step of the chain."""
+
+        async def step(entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+            if self.earlier is None and request.skip_password_check:
+                self.earlier = self.found
+            self.found = None
+            return await lookup(self, entry, request)
+
+        return step
 
 
 class PassdbChain:
@@ -89,9 +126,25 @@ class PassdbChain:
             return USER_UNKNOWN
         return await self._run(request, self._verify)
 
-    async def lookup(self, request: AuthRequest) -> PassdbResult:
-        """Fetch the user's fields, whatever the password."""
-        return await self._run(request, self._lookup)
+    async def lookup(self, request: AuthRequest, wanted: "Wanted") -> PassdbResult:
+        """Fetch the user's fields, whatever the password, and what is *wanted* of the password."""
+        result = await self._run(request, wanted.step(self._lookup))
+        if result is SCHEME_NOT_AVAILABLE and request.passdbs_seen_user_unknown:
+            # a passdb that has the scheme did not have the user
+            return USER_UNKNOWN
+        return result
+
+    async def set_credentials(self, request: AuthRequest, wanted: "Wanted", scheme: str, value: Secret) -> bool:
+        """Store *value*, with its *scheme* in braces, in the passdb that answered; whether that is done."""
+        entry = wanted.entry
+        if entry is None or not isinstance(entry.passdb, CredentialsKeeper):
+            self._log("error", "the passdb cannot store credentials", request, {})
+            return False
+        try:
+            return await entry.passdb.set_credentials(request, Secret(scheme.encode() + value.reveal()))
+        except ScriptError as error:
+            self._log("error", str(error), request, {"passdb": entry.name})
+            return False
 
     # --- one passdb ----------------------------------------------------------
 
@@ -115,7 +168,7 @@ class PassdbChain:
             return OK
         return await self._compare(entry, request, password)
 
-    async def _lookup(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+    async def _lookup(self, wanted: "Wanted", entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
         try:
             reply = await entry.passdb.lookup(request)
         except ScriptError as error:
@@ -124,20 +177,33 @@ class PassdbChain:
         result = self._import(entry, request, reply)
         if result is OK:
             result = self._judge_stored(entry, request)
-        if result is OK and request.credentials:
-            try:
-                passwords.credentials(
-                    request.credentials, "", user="", default_scheme=entry.default_scheme, dialect=self._dialect
-                )
-            except passwords.UnknownScheme as error:
-                self._log("error", str(error), request, {"passdb": entry.name})
-                return PassdbResult.SCHEME_NOT_AVAILABLE
-            except passwords.MalformedHash as error:
-                self._log(
-                    "error", describe(error, request.credentials, entry.default_scheme), request, {"passdb": entry.name}
-                )
-                return PassdbResult.SCHEME_NOT_AVAILABLE
-        return result
+        if result is not OK or "noauthenticate" in request.passdb_fields:
+            return result
+        wanted.entry = entry
+        if request.credentials:
+            return await self._convert(wanted, entry, request, request.credentials)
+        if not wanted.scheme or wanted.earlier is not None:
+            return OK
+        self._info(entry, request, f"Requested {wanted.scheme} scheme, but we have a NULL password")
+        return SCHEME_NOT_AVAILABLE
+
+    async def _convert(self, wanted: "Wanted", entry: PassdbEntry, request: AuthRequest, stored: str) -> PassdbResult:
+        """Dovecot's ``passdb_get_credentials``."""
+        job = stored, wanted.scheme, request.original_user or "", entry.default_scheme, wanted.realm, self._dialect
+        try:
+            if passwords.is_slow(stored, entry.default_scheme, wanted=wanted.scheme):
+                wanted.found = await Compute(_credentials, *job)
+            else:
+                wanted.found = _credentials(*job)
+        except passwords.UnknownScheme as error:
+            self._log("error", str(error), request, {"passdb": entry.name})
+        except passwords.MalformedHash as error:
+            self._log("error", describe(error, stored, entry.default_scheme), request, {"passdb": entry.name})
+        except passwords.SchemeMismatch as error:
+            self._info(entry, request, str(error))
+        else:
+            return OK
+        return SCHEME_NOT_AVAILABLE
 
     def _import(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:
         """Set the fields of *reply*, and log what its result alone says."""
@@ -434,6 +500,14 @@ async def _hash(job: tuple[Secret, str, str, str, bool]) -> bool:
 
 def _verify(password: Secret, stored: str, user: str, default_scheme: str, allow_weak: bool) -> bool:
     return passwords.verify(password.reveal(), stored, user=user, default_scheme=default_scheme, allow_weak=allow_weak)
+
+
+def _credentials(
+    stored: str, wanted: str, user: str, default_scheme: str, realm: str | None, dialect: Dialect
+) -> Secret:
+    return Secret(
+        passwords.credentials(stored, wanted, user=user, default_scheme=default_scheme, realm=realm, dialect=dialect)
+    )
 
 
 def describe(error: passwords.MalformedHash, stored: str, default_scheme: str) -> str:

@@ -1,11 +1,11 @@
 """LOGIN: a name, then a password; older than SASL's documents, and still what some mail clients speak."""
 
 from authlua.results import PassdbResult
-from authlua.sasl.wishes import Challenge, Mech, MechInfo, SetUser, VerifyPlain, text
+from authlua.sasl.wishes import Challenge, Mech, MechInfo, SetUser, Terms, VerifyPlain, text
 from authlua.secret import Secret
 
 
-def login(initial: Secret | None) -> Mech:
+def login(initial: Secret | None, terms: Terms) -> Mech:
     """``Username:`` and ``Password:`` are asked for in turn; an initial response is the name.
 
     A name that is not acceptable fails before the password is asked for, an unknown one only after

@@ -1,11 +1,11 @@
 """PLAIN, RFC 4616."""
 
 from authlua.results import PassdbResult
-from authlua.sasl.wishes import Challenge, Malformed, Mech, MechInfo, SetUser, VerifyPlain, text
+from authlua.sasl.wishes import Challenge, Mech, MechInfo, Refused, SetUser, Terms, VerifyPlain, text
 from authlua.secret import Secret
 
 
-def plain(initial: Secret | None) -> Mech:
+def plain(initial: Secret | None, terms: Terms) -> Mech:
     """``authzid NUL authcid NUL password``, with exactly two NULs.
 
     An authzid equal to the authcid means nothing; another one asks to become that user
@@ -16,8 +16,8 @@ def plain(initial: Secret | None) -> Mech:
     try:
         authzid, authcid, password = parts.split(b"\0")
     except ValueError:
-        return Malformed("invalid input")
-    if not (yield SetUser(text(authcid), "" if authzid == authcid else text(authzid))):
+        return Refused("invalid input")
+    if not (yield SetUser(text(authcid), None if not authzid or authzid == authcid else text(authzid))):
         return PassdbResult.USER_UNKNOWN
     verdict: PassdbResult = yield VerifyPlain(Secret(password))
     return verdict

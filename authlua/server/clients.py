@@ -151,6 +151,7 @@ class Client(Connection):
         core = app.core
         started = perf_counter()
         request = new_request(auth.params, id=auth.id, mech=auth.mech, client_pid=self._pid)
+        request.cuid = self._codec.cuid
         conversation = core.auth.authenticate(request, auth.initial, login=self._login)
         step = self._advance(request, conversation, None)
         if isinstance(step, Done):
@@ -167,6 +168,8 @@ class Client(Connection):
 
     def _continue(self, cont: Cont) -> None:
         pending = self._pending.pop(cont.id)
+        if cont.channel_binding is not None:
+            pending.request.channel_binding = cont.channel_binding
         self._app.expiry.stop((self, cont.id))
         step = self._advance(pending.request, pending.conversation, cont.data)
         if isinstance(step, Done):
@@ -180,7 +183,7 @@ class Client(Connection):
         self._pending[id] = pending
         if isinstance(wish, Ask):
             pending.scope = None
-            self._codec.send(Challenge(id, wish.challenge))
+            self._codec.send(Challenge(id, wish.challenge, wish.binding))
             self._app.expiry.start((self, id), lambda: self._expire(id))
         else:
             # the scope is there before the task, so a CANCEL in the same read finds it

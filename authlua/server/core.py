@@ -78,6 +78,8 @@ def open_core(
     options = AuthOptions(
         dialect=dialect,
         mechanisms=auth.mechanisms,
+        realms=auth.realms,
+        openid_configuration_url=auth.openid_configuration_url,
         username_chars=auth.username_chars,
         username_translation=auth.username_translation,
         username_format=auth.username_format,
