@@ -320,13 +320,14 @@ class AuthSettings:
     """``[auth]``: Dovecot's ``auth_*`` settings."""
 
     mechanisms: tuple[str, ...] = key(MECHANISMS, ("PLAIN", "LOGIN"))
-    realms: tuple[str, ...] = key(WORDS, (), later="DIGEST-MD5")
+    realms: tuple[str, ...] = key(WORDS, ())
     default_realm: str = key(TEXT, "", alias="default_domain")
     username_chars: str = key(TEXT, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@")
     username_translation: str = key(TRANSLATION, "")
     username_format: str = key(TEMPLATE, "%Lu", since_2_4="%{user | lower}")
     master_user_separator: str = key(TEXT, "")
     anonymous_username: str = key(TEXT, "anonymous")
+    openid_configuration_url: str = key(TEXT, "")
     failure_delay: float = key(DURATION, 2.0)
     internal_failure_delay: float = key(DURATION, 2.0)
     penalty: bool = key(SWITCH, True)
@@ -636,6 +637,7 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
     return [
         *_check_scripts(settings),
         *_check_chain(settings.passdbs),
+        *_check_mechanisms(settings),
         *_check_listeners(settings, told),
         *_check_names(settings),
     ]
@@ -667,6 +669,26 @@ def _check_chain(passdbs: Sequence[PassdbSettings]) -> list[str]:
         problems.append('passdb.result_success: the last passdb cannot be "continue": nothing would decide the login')
     if not normal and any(passdb.result_success == "continue" for passdb in masters):
         problems.append('passdb.result_success: a master passdb with "continue" needs a passdb that is not master')
+    return problems
+
+
+def _check_mechanisms(settings: Settings) -> list[str]:
+    """Mechanisms that no login could succeed with."""
+    problems = []
+    passdbs = [passdb for passdb in settings.passdbs if not passdb.master]
+    for name in settings.auth.mechanisms:
+        where = f"auth.mechanisms: {name.lower()}"
+        if name.endswith("-PLUS") and settings.server.dialect is Dialect.V2_3:
+            problems.append(f'{where} needs server.dialect = "2.4"')
+        elif name == "EXTERNAL" and not settings.auth.ssl_username_from_cert:
+            problems.append(f"{where} needs auth.ssl_username_from_cert = true")
+        elif name == "OTP":
+            problems.append(f"{where} needs a passdb that can store passwords, and there is none yet")
+        elif name == "ANONYMOUS":
+            if not settings.auth.anonymous_username:
+                problems.append(f"{where} needs an auth.anonymous_username")
+        elif passdbs and not any(not passdb.mechanisms or name in passdb.mechanisms for passdb in passdbs):
+            problems.append(f"{where} is left out by the mechanisms of every [[passdb]]")
     return problems
 
 

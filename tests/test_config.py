@@ -24,10 +24,13 @@ from authlua.config import (
 )
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
+from authlua.sasl import MECHS
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "conf" / "authlua.toml"
 MANUAL = ROOT / "docs" / "reference" / "authlua.toml.5.md"
+
+OFFERED = ", ".join(MECHS).lower()
 
 BASE = """
 [[passdb]]
@@ -118,7 +121,7 @@ def test_all_problems_are_told_at_once(problems):
         "sever: unknown section, did you mean server?",
         'log.level: expected one of debug, info, warning, error, got "loud"',
         'auth.failure_delay: expected a time such as "500ms", "2s", "5m" or "1h", or a number of seconds, got "soon"',
-        'auth.mechanisms: expected a list of mechanisms out of plain, login, got ["plan"]',
+        f'auth.mechanisms: expected a list of mechanisms out of {OFFERED}, got ["plan"]',
         "auth.verbos: unknown key, did you mean verbose?",
         'passdb.skip: expected one of never, authenticated, unauthenticated, got "always"',
         "userdb[1].script: missing, and it has no default",
@@ -160,7 +163,23 @@ TCP = "address = '[::1]:9'\n"
         ("listener = 1", "listener: expected [[listener]] in double brackets, one for each listener"),
         ("log = 1", "log: expected a table of keys, got 1"),
         ("[server]\ndialect = '2.2'", 'server.dialect: expected one of 2.3, 2.4.0, 2.4, got "2.2"'),
-        ("[auth]\nmechanisms = []", "auth.mechanisms: expected at least one mechanism out of plain, login, got []"),
+        ("[auth]\nmechanisms = []", f"auth.mechanisms: expected at least one mechanism out of {OFFERED}, got []"),
+        (
+            "[auth]\nmechanisms = ['scram-sha-256-plus']",
+            'auth.mechanisms: scram-sha-256-plus needs server.dialect = "2.4"',
+        ),
+        (
+            "[auth]\nmechanisms = ['external']",
+            "auth.mechanisms: external needs auth.ssl_username_from_cert = true",
+        ),
+        (
+            "[auth]\nmechanisms = ['otp']",
+            "auth.mechanisms: otp needs a passdb that can store passwords, and there is none yet",
+        ),
+        (
+            "[auth]\nmechanisms = ['anonymous']\nanonymous_username = ''",
+            "auth.mechanisms: anonymous needs an auth.anonymous_username",
+        ),
         (
             "[auth]\nverbose_passwords = 'md5'",
             "auth.verbose_passwords: expected no, plain or sha1, "
