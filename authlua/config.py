@@ -652,9 +652,9 @@ def _check_scripts(settings: Settings) -> list[str]:
             if database.script is not None and not database.script.is_file():
                 where = _numbered(section, index, len(databases))
                 problems.append(f"{where}.script: no such file: {database.script}")
-    return problems
     if settings.mail.script is not None and not settings.mail.script.is_file():
         problems.append(f"mail.script: no such file: {settings.mail.script}")
+    return problems
 
 
 def _check_chain(passdbs: Sequence[PassdbSettings]) -> list[str]:
