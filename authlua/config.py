@@ -278,7 +278,6 @@ def keys(section: type) -> dict[str, Key]:
 
 
 _POLICY = "the policy server"
-_WORKERS = "the worker pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +307,10 @@ class LuaSettings:
     version: str = key(one_of("5.1", "5.2", "5.3", "5.4", "5.5", "luajit"), "5.4")
     path: tuple[str, ...] = key(PATHS, ())
     cpath: tuple[str, ...] = key(PATHS, ())
-    worker_max: int = key(NUMBER, 30, later=_WORKERS)
-    memory_limit: int = key(SIZE, 64 << 20, later=_WORKERS)
+    worker_max: int = key(NUMBER, 30)
+    memory_limit: int = key(SIZE, 64 << 20)
     """Bytes."""
-    timeout: float = key(DURATION, 60.0, later=_WORKERS)
+    timeout: float = key(DURATION, 60.0)
     """Seconds."""
 
 
@@ -680,6 +679,8 @@ def _check_mechanisms(settings: Settings) -> list[str]:
         where = f"auth.mechanisms: {name.lower()}"
         if name.endswith("-PLUS") and settings.server.dialect is Dialect.V2_3:
             problems.append(f'{where} needs server.dialect = "2.4"')
+        elif name.endswith("-PLUS") and not any(listener.handshake == "late" for listener in settings.listeners):
+            problems.append(f'{where} is offered only by a [[listener]] with handshake = "late"')
         elif name == "EXTERNAL" and not settings.auth.ssl_username_from_cert:
             problems.append(f"{where} needs auth.ssl_username_from_cert = true")
         elif name == "OTP":

@@ -15,6 +15,8 @@ from authlua.secret import Secret
 
 Params = Iterable[tuple[str, str | None]]
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
 _NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
 
@@ -101,6 +103,25 @@ class AuthRequest:
         self.id = id
         self.client_pid = client_pid
         self.passdb_fields = Fields()
+
+    def state(self) -> tuple[Any, ...]:
+        """All that a script may ask of this request, as plain values for another process; not its password."""
+        kept = {name: value for name, value in self.__dict__.items() if type(value) in _PLAIN and name != "credentials"}
+        userdb = self.userdb_fields
+        return dict(self._params), kept, list(self.passdb_fields), None if userdb is None else list(userdb)
+
+    @classmethod
+    def restored(cls, state: tuple[Any, ...], password: bytes | None = None) -> "AuthRequest":
+        """The request that `state` was taken of."""
+        params, kept, passdb_fields, userdb_fields = state
+        request = cls(params=params)
+        request.__dict__.update(kept)
+        request.passdb_fields = Fields(passdb_fields)
+        if userdb_fields is not None:
+            request.userdb_fields = Fields(userdb_fields)
+        if password is not None:
+            request.password = Secret(password)
+        return request
 
     def __getattr__(self, name: str) -> Any:
         """What the client said about *name*; an unusable value counts as none."""

@@ -78,3 +78,30 @@ class Flight(Wish):
             wake()
         else:
             self._waiting.append(wake)
+
+
+class Outcome:
+    """How an errand ended: with a *value*, or with a *failure* to be raised."""
+
+    __slots__ = ("failure", "value")
+
+    def __init__(self, value: Any = None, failure: Exception | None = None) -> None:
+        self.value = value
+        self.failure = failure
+
+
+class Errand(Wish):
+    """Something that another process does and reports back, so that waiting for it takes no task.
+
+    ``await errand`` gives its value or raises its failure.
+    """
+
+    __slots__ = ()
+
+    def start(self, report: Callable[[Outcome], None]) -> None:
+        """Begin; *report* is called once with the outcome, unless it was cancelled before."""
+        raise AssertionError("each kind of errand says how")
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        raise AssertionError("each kind of errand says how")

@@ -141,7 +141,6 @@ TCP = "address = '[::1]:9'\n"
             "[auth]\npolicy_server_url = 'x'",
             'auth.policy_server_url: the policy server is not available yet, only "" is accepted',
         ),
-        ("[lua]\nworker_max = 2", "lua.worker_max: the worker pool is not available yet, only 30 is accepted"),
         (f"[[listener]]\nkind = 'metrics'\n{TCP}", "listener.kind: the metrics listener is not available yet"),
         (CLIENT, "listener: needs a path or an address, one of the two"),
         (f"{CLIENT}path = 'a'\n{TCP}", "listener: needs a path or an address, one of the two"),
@@ -167,6 +166,10 @@ TCP = "address = '[::1]:9'\n"
         (
             "[auth]\nmechanisms = ['scram-sha-256-plus']",
             'auth.mechanisms: scram-sha-256-plus needs server.dialect = "2.4"',
+        ),
+        (
+            "[server]\ndialect = '2.4'\n[auth]\nmechanisms = ['scram-sha-1-plus']",
+            'auth.mechanisms: scram-sha-1-plus is offered only by a [[listener]] with handshake = "late"',
         ),
         (
             "[auth]\nmechanisms = ['external']",
@@ -342,7 +345,6 @@ def test_no_key_is_accepted_and_then_ignored():
     code = "".join(path.read_text() for path in (ROOT / "authlua").rglob("*.py") if path.name != "config.py")
     promised = {
         "driver",  # there is only one
-        "use_worker",  # both are accepted; scripts run inside the server for now, which the manual says
     }
     unread = {
         name

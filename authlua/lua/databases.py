@@ -20,7 +20,9 @@ from authlua.secret import Secret
 class _Database:
     """One loaded script."""
 
-    def __init__(self, engine: Engine, calls: Calls, cache_key: str | None) -> None:
+    def __init__(self, engine: Engine, calls: Calls, source: bytes, cache_key: str | None) -> None:
+        self.source = source
+        """The script's text as it was loaded; the file may have changed since."""
         self._engine = engine
         self._calls = calls
         self._judge = Judge(calls)
@@ -51,8 +53,8 @@ class _Database:
 class LuaPassdb(_Database):
     """A passdb in Lua. Its methods await only wishes, and end in one ``send(None)`` if the script never waits."""
 
-    def __init__(self, engine: Engine, calls: Calls, cache_key: str | None) -> None:
-        super().__init__(engine, calls, cache_key)
+    def __init__(self, engine: Engine, calls: Calls, source: bytes, cache_key: str | None) -> None:
+        super().__init__(engine, calls, source, cache_key)
         self.verifies = engine.defines("auth_password_verify")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
 
@@ -109,13 +111,14 @@ def load_passdb(
     server_dialect: Dialect,
     dialect: Dialect | None = None,
     options: ScriptOptions = DEFAULTS,
+    source: bytes | None = None,
 ) -> LuaPassdb:
-    """Load the script at *path* as a passdb.
+    """Load the script at *path*, or its text *source*, as a passdb.
 
     *dialect* is what the script was written for; `None` reads it off the script, and *server_dialect* decides when that
     shows nothing. Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
     """
-    return LuaPassdb(*_load("passdb", path, log, dialect, server_dialect, options))
+    return LuaPassdb(*_load("passdb", path, log, dialect, server_dialect, options, source))
 
 
 def load_userdb(
@@ -125,9 +128,10 @@ def load_userdb(
     server_dialect: Dialect,
     dialect: Dialect | None = None,
     options: ScriptOptions = DEFAULTS,
+    source: bytes | None = None,
 ) -> LuaUserdb:
     """Load the script at *path* as a userdb; the rest as in `load_passdb`."""
-    return LuaUserdb(*_load("userdb", path, log, dialect, server_dialect, options))
+    return LuaUserdb(*_load("userdb", path, log, dialect, server_dialect, options, source))
 
 
 def _load(
@@ -137,25 +141,27 @@ def _load(
     dialect: Dialect | None,
     server_dialect: Dialect,
     options: ScriptOptions,
-) -> tuple[Engine, Calls, str | None]:
+    source: bytes | None,
+) -> tuple[Engine, Calls, bytes, str | None]:
     """The order of Dovecot 2.3.16 and later (``core:2.3.16:src/lib-lua/dlua-script.c:dlua_script_init``)."""
     script = os.fspath(path)
     failed = _Failed(database, script, dialect or server_dialect)
-    try:
-        with open(script, "rb") as file:
-            source = file.read()
-    except OSError as error:
-        raise failed.to_read(f"access({script}) failed: {error.strerror}") from error
+    if source is None:
+        try:
+            with open(script, "rb") as file:
+                source = file.read()
+        except OSError as error:
+            raise failed.to_read(f"access({script}) failed: {error.strerror}") from error
     if dialect is None:
         failed.dialect = dialect = detect(source) or server_dialect
     calls = Calls(script, database, RULES[dialect], options, log)
     engine = Engine(calls, options)
     try:
-        cache_key = _run(engine, calls, failed)
+        cache_key = _run(engine, calls, failed, source)
     except BaseException:
         engine.close()
         raise
-    return engine, calls, cache_key
+    return engine, calls, source, cache_key
 
 
 class _Failed:
@@ -180,10 +186,10 @@ class _Failed:
         return ScriptError(f"{self.database}-lua: {place}{problem}")
 
 
-def _run(engine: Engine, calls: Calls, failed: _Failed) -> str | None:
+def _run(engine: Engine, calls: Calls, failed: _Failed, source: bytes) -> str | None:
     """Compile and run the script, and call what it wants called at the start; its cache key, if it names one."""
     try:
-        engine.compile(calls.script)
+        engine.compile(calls.script, source)
     except ScriptError as error:
         raise failed.to_read(str(error)) from error
     step = engine.run()

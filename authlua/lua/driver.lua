@@ -425,10 +425,16 @@ return {
   continue = continue,
   abandon = abandon,
 
-  -- Read the file; the error text, or nil.
-  compile = function(path)
+  -- Compile the file, or what was read from it before; the error text, or nil. A byte order mark and a first line that
+  -- begins with # are skipped, as by loadfile.
+  compile = function(path, source)
     local message
-    chunk, message = loadfile(path)
+    if source == nil then
+      chunk, message = loadfile(path)
+      return message
+    end
+    source = source:gsub("^\239\187\191", ""):gsub("^#[^\n]*", "")
+    chunk, message = (loadstring or load)(source, "@" .. path)
     return message
   end,
 

@@ -57,9 +57,12 @@ class Engine:
 
     # -- loading ------------------------------------------------------------------------------------------------
 
-    def compile(self, path: str) -> None:
-        """Read the script at *path*; a `ScriptError` names the file and line that does not parse."""
-        message = self._entries[b"compile"](os.fsencode(path))
+    def compile(self, path: str, source: bytes | None = None) -> None:
+        """Compile the script at *path*, or *source* read from it before.
+
+        A `ScriptError` names the file and line that does not parse.
+        """
+        message = self._entries[b"compile"](os.fsencode(path), source)
         if message is not None:
             raise ScriptError(f"lua_load({path}) failed: {text(message)}")
 

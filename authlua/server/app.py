@@ -18,6 +18,7 @@ from authlua.server.control import Control
 from authlua.server.core import Core
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS, Listener
 from authlua.server.masters import Master
+from authlua.server.postlogin import serve_postlogin
 from authlua.server.ready import Ready
 from authlua.server.waiting import Expiry, FailureQueue
 
@@ -41,6 +42,8 @@ class App:
         self.masters: set[Master] = set()
         self.controls: set[Control] = set()
         self.logins: dict[int, Client] = {}
+        self.unwritten: set[Client] = set()
+        """Clients to be written to when the errands that ended together have all been told."""
         self.tasks: trio.Nursery
         self._cuids = count(1)
         self._reload = reload
@@ -59,6 +62,8 @@ class App:
                 Client(self, listener, sock)
             elif kind in MASTER_KINDS:
                 Master(self, listener, sock)
+            elif kind == "postlogin":
+                self.tasks.start_soon(serve_postlogin, self, listener, sock)
             else:
                 Control(self, listener, sock)
         except OSError as error:
@@ -103,6 +108,11 @@ class App:
         )
         return self.core.auth.temporary_failure(request)
 
+    def write_all(self) -> None:
+        """Write what errands that ended have left to be written."""
+        while self.unwritten:
+            self.unwritten.pop().flush()
+
     # --- control -------------------------------------------------------------
 
     def cache_flush(self, users: Sequence[str]) -> int:
@@ -123,11 +133,19 @@ class App:
             self.log.error("reload_failed", reason=str(error))
             return str(error)
         old, self.core = self.core, core
+        self.start_workers()
         self.failures.delay = core.auth.options.failure_delay
         old.retire()
         self._reloads += 1
         self.log.info("reloaded")
         return None
+
+    def start_workers(self) -> None:
+        """Let the core's workers, if it has any, serve."""
+        pool = self.core.pool
+        if pool is not None:
+            pool.start(self.ready, self.write_all)
+            self.tasks.start_soon(pool.run)
 
     def status(self) -> Mapping[str, object]:
         """What ``authlua status`` shows."""
@@ -142,6 +160,7 @@ class App:
             "successes": self._successes,
             "failures": self._requests - self._successes,
             "waiting": self.core.holds,
+            "workers": self.core.pool.size if self.core.pool is not None else 0,
             "reloads": self._reloads,
             **({} if cache is None else {"cache": cache.statistics()._asdict()}),
         }

@@ -26,9 +26,9 @@ from authlua.protocol import (
 from authlua.request import AuthRequest
 from authlua.sasl import DOVECOT_TOKEN
 from authlua.secret import Secret
-from authlua.server.driving import Done, begin, finish
+from authlua.server.driving import Done, begin, finish, resume
 from authlua.server.ready import Connection
-from authlua.wishes import Ask, Wish
+from authlua.wishes import Ask, Errand, Outcome, Wish
 
 if TYPE_CHECKING:
     from authlua.server.app import App
@@ -43,22 +43,22 @@ Conversation = Coroutine[Wish, Any, Ok | Fail]
 class _Pending:
     """A request whose core has to wait."""
 
-    __slots__ = ("conversation", "core", "request", "scope", "started")
+    __slots__ = ("conversation", "core", "request", "started", "waits_for")
 
     def __init__(self, request: AuthRequest, conversation: Conversation, core: "Core", started: float) -> None:
         self.request = request
         self.conversation = conversation
         self.core = core
         self.started = started
-        self.scope: trio.CancelScope | None = None
-        """`None` while it is the client's turn."""
+        self.waits_for: trio.CancelScope | Errand | None = None
+        """Its task's scope, or what somebody else does for it; `None` while it is the client's turn."""
 
 
 class Client(Connection):
     """A login process, Postfix, Exim … and the requests it has open.
 
     A request is driven on the spot. It lives on in `_pending` only while it must wait: for the client, in silence;
-    for anything else, in a task of its own.
+    for an errand, whose outcome drives it on; for anything else, in a task of its own.
     """
 
     def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
@@ -182,13 +182,37 @@ class Client(Connection):
         id = pending.request.id
         self._pending[id] = pending
         if isinstance(wish, Ask):
-            pending.scope = None
+            pending.waits_for = None
             self._codec.send(Challenge(id, wish.challenge, wish.binding))
             self._app.expiry.start((self, id), lambda: self._expire(id))
+        elif isinstance(wish, Errand):
+            pending.waits_for = wish
+            wish.start(lambda outcome: self._resume(pending, outcome))
         else:
             # the scope is there before the task, so a CANCEL in the same read finds it
-            pending.scope = trio.CancelScope(deadline=trio.current_time() + self._app.request_timeout)
-            self._app.tasks.start_soon(self._carry_on, pending, wish, pending.scope)
+            pending.waits_for = scope = trio.CancelScope(deadline=trio.current_time() + self._app.request_timeout)
+            self._app.tasks.start_soon(self._carry_on, pending, wish, scope)
+
+    def _resume(self, pending: _Pending, outcome: Outcome) -> None:
+        """An errand has ended; what there is to write goes out when all that ended with it have been told."""
+        request = pending.request
+        if self._pending.pop(request.id, None) is not pending:
+            raise AssertionError("an errand that was cancelled reports nothing")
+        step: Done | Wish
+        try:
+            step = resume(pending.conversation, outcome)
+        except Exception:
+            step = Done(self._app.bug(request))
+        if isinstance(step, Done):
+            pending.core.release()
+            self._answer(request, step.value, pending.started)
+        else:
+            self._wait(pending, step)
+        self._app.unwritten.add(self)
+
+    def flush(self) -> None:
+        """Write what is there to be written."""
+        self.write(self._codec.data_to_send())
 
     async def _carry_on(self, pending: _Pending, wish: Wish, scope: trio.CancelScope) -> None:
         """The slow path: something has to be waited for."""
@@ -196,7 +220,7 @@ class Client(Connection):
         step: Done | Wish | None = None
         with scope:
             try:
-                step = await finish(pending.conversation, wish, Ask)
+                step = await finish(pending.conversation, wish, Ask, Errand)
             except Exception:
                 step = Done(self._app.bug(request))
         # whoever cancelled us has taken the request off the table; a deadline has not
@@ -245,9 +269,9 @@ class Client(Connection):
         pending = self._pending.pop(id, None)
         if pending is None:
             return
-        if pending.scope is not None:
-            pending.scope.cancel()
-        else:
+        if pending.waits_for is not None:
+            pending.waits_for.cancel()
+        if not isinstance(pending.waits_for, trio.CancelScope):
             pending.conversation.close()
             pending.core.release()
 
@@ -273,7 +297,7 @@ class Client(Connection):
     def fail_open_requests(self) -> None:
         """The server stops: tell the client that its open requests failed for now."""
         for id, pending in list(self._pending.items()):
-            asked = pending.scope is None
+            asked = pending.waits_for is None
             self._drop(id)
             if asked:
                 self._codec.forget(id)

@@ -1,19 +1,35 @@
 """One loaded configuration: here `authlua.auth` meets `authlua.lua`. No event loop is needed for that."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, Penalty, UserdbEntry
+from authlua.auth import RULES, Auth, AuthOptions, CacheKey, Passdb, PassdbEntry, Penalty, Userdb, UserdbEntry
 from authlua.config import PassdbSettings, Settings, UserdbSettings
 from authlua.dialect import Dialect
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.secret import Secret
+from authlua.server.mail import MailScripts
+from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
+from authlua.server.zygote import Zygote
 from authlua.variables import Template, compile_template
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+
+Write = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
+
+
+class Lasting(NamedTuple):
+    """What a server keeps over a reload; without a part of it, it does without."""
+
+    token_secret: Secret | None = None
+    """Signs auth tokens."""
+    penalty: Penalty | None = None
+    zygote: Zygote | None = None
+    """Makes the workers for scripts with ``use_worker``; without one all scripts run here."""
 
 
 class Core:
@@ -23,9 +39,11 @@ class Core:
     the last of them is done.
     """
 
-    def __init__(self, auth: Auth, scripts: Sequence[LuaPassdb | LuaUserdb]) -> None:
+    def __init__(self, auth: Auth, scripts: Sequence[LuaPassdb | LuaUserdb], pool: Pool | None = None) -> None:
         self.auth = auth
         self.advertised = [Advertised(mech.name, mech.flags, mech.allow_nul) for mech in auth.mechs]
+        self.pool = pool
+        self.mail: MailScripts | None = None
         self.holds = 0
         self._scripts = scripts
         self._retired = False
@@ -43,21 +61,26 @@ class Core:
             self._close()
 
     def _close(self) -> None:
+        if self.pool is not None:
+            self.pool.close()
         for script in self._scripts:
             script.close()
+
+
+def uses_workers(settings: Settings) -> bool:
+    """Whether any script wants to run in workers."""
+    return any(one.use_worker for one in settings.passdbs) or any(one.use_worker for one in settings.userdbs)
 
 
 def open_core(
     settings: Settings,
     log: "FilteringBoundLogger",
-    *,
-    token_secret: Secret | None = None,
-    penalty: Penalty | None = None,
+    lasting: Lasting = Lasting(),  # noqa: B008  a tuple does not change
 ) -> Core:
     """Load all scripts and put the chains together.
 
     Args:
-        token_secret, penalty: what the server keeps over a reload; without them there are no tokens and no penalties.
+        lasting: what the server keeps over a reload.
 
     Raises:
         ScriptError: a script does not load; those that did are closed again.
@@ -65,14 +88,21 @@ def open_core(
     scripts: list[LuaPassdb | LuaUserdb] = []
     write = request_log(log)
     dialect = settings.server.dialect
+    pool: Pool | None = None
+    zygote = lasting.zygote
+    if zygote is not None and uses_workers(settings):
+        lua = settings.lua
+        pool = Pool(zygote, write, max=lua.worker_max, timeout=lua.timeout, memory_limit=lua.memory_limit)
     try:
         # Dovecot numbers the masters' passdbs after the others (core:2.3.21.1:src/auth/auth.c:auth_preinit)
         ordered = sorted(settings.passdbs, key=lambda one: one.master)
-        passdbs = [_passdb(settings, one, id, scripts, write) for id, one in enumerate(ordered, 1)]
-        userdbs = [_userdb(settings, one, id, scripts, write) for id, one in enumerate(settings.userdbs, 1)]
+        passdbs = [_passdb(settings, one, id, scripts, pool, write) for id, one in enumerate(ordered, 1)]
+        userdbs = [_userdb(settings, one, id, scripts, pool, write) for id, one in enumerate(settings.userdbs, 1)]
     except BaseException:
         for script in scripts:
             script.close()
+        if pool is not None:
+            pool.close()
         raise
     auth = settings.auth
     options = AuthOptions(
@@ -105,10 +135,13 @@ def open_core(
         passdbs=passdbs,
         userdbs=userdbs,
         log=write,
-        token_secret=token_secret,
-        penalty=penalty if auth.penalty else None,
+        token_secret=lasting.token_secret,
+        penalty=lasting.penalty if auth.penalty else None,
     )
-    return Core(decisions, scripts)
+    core = Core(decisions, scripts, pool)
+    if settings.mail.script is not None:
+        core.mail = MailScripts(settings)
+    return core
 
 
 def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id: int) -> ScriptOptions:
@@ -125,19 +158,25 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
 
 
 def _passdb(
-    settings: Settings, one: PassdbSettings, id: int, scripts: list[LuaPassdb | LuaUserdb], write: "Any"
+    settings: Settings,
+    one: PassdbSettings,
+    id: int,
+    scripts: list[LuaPassdb | LuaUserdb],
+    pool: Pool | None,
+    write: Write,
 ) -> PassdbEntry:
     server = settings.server.dialect
-    passdb = load_passdb(
-        one.script,
-        dialect=one.dialect if isinstance(one.dialect, Dialect) else None,
-        server_dialect=server,
-        options=_script_options(settings, one, id),
-        log=write,
-    )
+    options = _script_options(settings, one, id)
+    dialect = one.dialect if isinstance(one.dialect, Dialect) else None
+    # loaded here in any case: what is wrong with it shows at start, not at the first login
+    passdb = load_passdb(one.script, dialect=dialect, server_dialect=server, options=options, log=write)
     scripts.append(passdb)
+    asked: Passdb = passdb
+    if pool is not None and one.use_worker:
+        number = pool.add("passdb", str(one.script), passdb.source, str(passdb.dialect), str(server), _plain(options))
+        asked = WorkerPassdb(pool, number, verifies=passdb.verifies, cache_key=passdb.cache_key)
     return PassdbEntry(
-        passdb=passdb,
+        passdb=asked,
         id=id,
         name=one.name,
         result_success=RULES[one.result_success],
@@ -157,19 +196,24 @@ def _passdb(
 
 
 def _userdb(
-    settings: Settings, one: UserdbSettings, id: int, scripts: list[LuaPassdb | LuaUserdb], write: "Any"
+    settings: Settings,
+    one: UserdbSettings,
+    id: int,
+    scripts: list[LuaPassdb | LuaUserdb],
+    pool: Pool | None,
+    write: Write,
 ) -> UserdbEntry:
     server = settings.server.dialect
-    userdb = load_userdb(
-        one.script,
-        dialect=one.dialect if isinstance(one.dialect, Dialect) else None,
-        server_dialect=server,
-        options=_script_options(settings, one, id),
-        log=write,
-    )
+    options = _script_options(settings, one, id)
+    dialect = one.dialect if isinstance(one.dialect, Dialect) else None
+    userdb = load_userdb(one.script, dialect=dialect, server_dialect=server, options=options, log=write)
     scripts.append(userdb)
+    asked: Userdb = userdb
+    if pool is not None and one.use_worker:
+        number = pool.add("userdb", str(one.script), userdb.source, str(userdb.dialect), str(server), _plain(options))
+        asked = WorkerUserdb(pool, number, cache_key=userdb.cache_key)
     return UserdbEntry(
-        userdb=userdb,
+        userdb=asked,
         id=id,
         name=one.name,
         result_success=RULES[one.result_success],
@@ -193,11 +237,21 @@ def _cache_key(
     return CacheKey.of_template(kind, id, template, dialect, [field for _, field in _templates(beside, server)])
 
 
+def _plain(options: ScriptOptions) -> Mapping[str, object]:
+    """*options* as plain values, for another process."""
+    return {
+        **options._asdict(),
+        "path": list(options.path),
+        "cpath": list(options.cpath),
+        "settings": {**options.settings},
+    }
+
+
 def _templates(fields: Iterable[tuple[str, str | None]], dialect: Dialect) -> Sequence[tuple[str, Template]]:
     return [(name, compile_template(value or "", dialect)) for name, value in fields]
 
 
-def request_log(log: "FilteringBoundLogger") -> Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]:
+def request_log(log: "FilteringBoundLogger") -> Write:
     """The sink for lines of scripts and chains, each bound to the request it is about."""
     write = {"debug": log.debug, "info": log.info, "warning": log.warning, "error": log.error}
 

@@ -18,9 +18,9 @@ from authlua.auth import Penalty
 from authlua.config import ListenerSettings, Settings
 from authlua.errors import ConfigError
 from authlua.server.app import App
-from authlua.server.core import open_core
+from authlua.server.core import Lasting, open_core
 from authlua.server.listeners import Listener
-from authlua.server.running import run
+from authlua.server.running import make_zygote, run
 from authlua.server.token_secret import load_token_secret
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def serve_dovecot(settings: Settings, load: Callable[[], Settings], log: "Filter
         ScriptError: a script does not load.
     """
     service = read_service(os.environ)
+    zygote = make_zygote(settings)
     listeners = []
     base_dir = settings.server.base_dir
     for fd, name, kind in service.listeners:
@@ -108,9 +109,8 @@ def serve_dovecot(settings: Settings, load: Callable[[], Settings], log: "Filter
         listeners.append(Listener(_listener_settings(settings, sock, name, kind), sock))
         if sock.family == socket.AF_UNIX and name == "auth-master":
             base_dir = Path(sock.getsockname()).parent
-    secret = load_token_secret(base_dir, log)
-    penalty = Penalty()
-    core = open_core(settings, log, token_secret=secret, penalty=penalty)
+    lasting = Lasting(load_token_secret(base_dir, log), Penalty(), zygote)
+    core = open_core(settings, log, lasting)
     if os.geteuid() == 0:
         _become(service)
 
@@ -121,7 +121,7 @@ def serve_dovecot(settings: Settings, load: Callable[[], Settings], log: "Filter
             stop.set()
             nursery.cancel_scope.cancel()
 
-    run(settings, core, listeners, load, log, secret, penalty, accompany)
+    run(settings, core, listeners, load, log, lasting, accompany)
 
 
 def _listener_settings(settings: Settings, sock: socket.socket, name: str, kind: str) -> ListenerSettings:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from authlua.wishes import Compute, Flight, Sleep, Wish
+from authlua.wishes import Compute, Errand, Flight, Outcome, Sleep, Wish
 
 T = TypeVar("T")
 
@@ -25,6 +25,16 @@ def begin(core: Coroutine[Wish, Any, Any], answer: Any = None) -> Done | Wish:
     """Run *core* until it is done or wishes for something."""
     try:
         return core.send(answer)
+    except StopIteration as done:
+        return Done(done.value)
+
+
+def resume(core: Coroutine[Wish, Any, Any], outcome: Outcome) -> Done | Wish:
+    """Run *core*, whose errand has ended, until it is done or wishes for something."""
+    if outcome.failure is None:
+        return begin(core, outcome.value)
+    try:
+        return core.throw(outcome.failure)
     except StopIteration as done:
         return Done(done.value)
 
@@ -46,6 +56,25 @@ async def _join(flight: Flight) -> None:
     await landed.wait()
 
 
+async def _run_errand(errand: Errand) -> Any:
+    done = trio.Event()
+    outcomes: list[Outcome] = []
+
+    def report(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        done.set()
+
+    errand.start(report)
+    try:
+        await done.wait()
+    except trio.Cancelled:
+        errand.cancel()
+        raise
+    if outcomes[0].failure is not None:
+        raise outcomes[0].failure
+    return outcomes[0].value
+
+
 FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {Compute: _compute, Sleep: _sleep, Flight: _join}
 """How each kind of wish comes true."""
 
@@ -58,13 +87,11 @@ async def finish(core: Coroutine[Wish, Any, Any], wish: Wish, *stop_at: type[Wis
     try:
         step: Done | Wish = wish
         while isinstance(step, Wish) and not isinstance(step, stop_at):
+            fulfil: Callable[[Any], Awaitable[Any]] = _run_errand if isinstance(step, Errand) else FULFIL[type(step)]
             try:
-                answer = await FULFIL[type(step)](step)
+                answer = await fulfil(step)
             except Exception as failure:
-                try:
-                    step = core.throw(failure)
-                except StopIteration as done:
-                    step = Done(done.value)
+                step = resume(core, Outcome(failure=failure))
             else:
                 step = begin(core, answer)
     except BaseException:

@@ -12,12 +12,12 @@ import trio
 from authlua.auth import Penalty
 from authlua.config import Settings
 from authlua.errors import ConfigError
-from authlua.secret import Secret
 from authlua.server.app import App
-from authlua.server.core import Core, open_core
+from authlua.server.core import Core, Lasting, open_core, uses_workers
 from authlua.server.listeners import Listener, open_listeners
 from authlua.server.systemd import notify, passed_sockets, watchdog_interval
 from authlua.server.token_secret import load_token_secret
+from authlua.server.zygote import Zygote
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -40,13 +40,13 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
         ScriptError: a script does not load.
     """
     passed = passed_sockets()
-    secret = load_token_secret(settings.server.base_dir, log)
-    penalty = Penalty()
-    core = open_core(settings, log, token_secret=secret, penalty=penalty)
+    zygote = make_zygote(settings)
+    lasting = Lasting(load_token_secret(settings.server.base_dir, log), Penalty(), zygote)
+    core = open_core(settings, log, lasting)
     listeners = open_listeners(settings.listeners, passed)
     if settings.server.user:
         become(settings.server.user)
-    run(settings, core, listeners, load, log, secret, penalty)
+    run(settings, core, listeners, load, log, lasting)
 
 
 def run(
@@ -55,24 +55,24 @@ def run(
     listeners: list[Listener],
     load: Callable[[], Settings],
     log: "FilteringBoundLogger",
-    secret: Secret | None,
-    penalty: Penalty,
+    lasting: Lasting,
     companion: Companion | None = None,
 ) -> None:
-    """Run the event loop with what has been opened.
-
-    Args:
-        secret: signs auth tokens.
-    """
+    """Run the event loop with what has been opened."""
 
     def reload() -> Core:
         fresh = load()
         if (fresh.listeners, fresh.server) != (settings.listeners, settings.server):
             log.warning("restart_needed", reason="changes of listeners and of [server] need a restart")
-        return open_core(fresh, log, token_secret=secret, penalty=penalty)
+        return open_core(fresh, log, lasting)
 
     app = App(settings, core, log, reload)
     trio.run(partial(_main, app, listeners, companion))
+
+
+def make_zygote(settings: Settings) -> Zygote | None:
+    """What workers are forked from, if any script wants them; to be made before anything else is opened."""
+    return Zygote() if uses_workers(settings) else None
 
 
 def become(user: str) -> None:
@@ -102,6 +102,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
             nursery.start_soon(app.failures.run)
             nursery.start_soon(app.expiry.run)
             nursery.start_soon(_watchdog)
+            app.start_workers()
             if companion is not None:
                 nursery.start_soon(companion, app, stop)
             for listener in listeners:

@@ -17,7 +17,7 @@ import trio
 
 from authlua.config import load
 from authlua.secret import Secret
-from authlua.server import open_core
+from authlua.server.core import Lasting, open_core
 from authlua.server.app import App
 from authlua.server.clients import Client
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS
@@ -162,7 +162,7 @@ async def memory_target(directory: Path, dialect: str, config: str, *, piece: in
     (directory / "authlua.toml").write_text(config)
     settings = load(directory / "authlua.toml")
     log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[structlog.testing.LogCapture()])
-    core = open_core(settings, log, token_secret=Secret(b"s" * 32))
+    core = open_core(settings, log, Lasting(token_secret=Secret(b"s" * 32)))
     app = App(settings, core, log, lambda: core)
     app.ready.close()
     ready: Any = Ready()

@@ -41,8 +41,8 @@ def configuration(directory: Path, dialect: str, mechanisms: str) -> str:
         f'[log]\nlevel = "debug"\n'
         f"[auth]\nmechanisms = {mechanisms.split()}\ndebug = true\npenalty = false\n"
         'failure_delay = "500ms"\ninternal_failure_delay = "500ms"\n'
-        f'[[passdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\n'
-        f'[[userdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\n'
+        f'[[passdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\nuse_worker = false\n'
+        f'[[userdb]]\nscript = "{SCRIPT}"\ndialect = "{dialect}"\nuse_worker = false\n'
     )
     for path, (kind, mode) in LISTENERS.items():
         text += f'[[listener]]\nkind = "{kind}"\npath = "{path}"\nmode = "{mode}"\n'

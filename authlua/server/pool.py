@@ -1,0 +1,343 @@
+"""The worker pool: calls go out, replies come back, workers come and go."""
+
+import marshal
+import mmap
+import os
+import select
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import trio
+
+from authlua.errors import ScriptError
+from authlua.request import AuthRequest
+from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
+from authlua.secret import Secret
+from authlua.server.ready import Ready
+from authlua.server.worker import ERROR, HELLO, LOG, MAX_FRAME, PART, SLOT
+from authlua.server.zygote import Zygote
+from authlua.wishes import Errand, Outcome
+
+TICK = 0.01
+"""Seconds between two looks at who is busy, while calls are out."""
+
+RESTART_PAUSE = 0.2
+"""Seconds before a pool that lost its last worker makes another, so that a script that kills each costs little."""
+
+Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
+
+
+class WorkerCall(Errand):
+    """One call of a script's function in a worker."""
+
+    __slots__ = ("_database", "_function", "_number", "_password", "_pool", "request")
+
+    def __init__(
+        self, pool: "Pool", database: int, function: str, request: AuthRequest | None, password: Secret | None = None
+    ) -> None:
+        self._pool = pool
+        self._database = database
+        self._function = function
+        self._password = password
+        self._number = 0
+        self.request = request
+
+    def start(self, report: Callable[[Outcome], None]) -> None:
+        state = self.request.state() if self.request is not None else None
+        password = self._password.reveal() if self._password is not None else None
+        self._number = self._pool.submit(self, (self._database, self._function, state, password), report)
+
+    def cancel(self) -> None:
+        self._pool.forget(self._number)
+
+
+class _Call:
+    __slots__ = ("names", "report", "sent", "started", "what")
+
+    def __init__(self, what: WorkerCall, report: Callable[[Outcome], None], started: float) -> None:
+        self.what = what
+        self.report = report
+        self.started = started
+        self.names: list[str] = []
+        self.sent = False
+
+
+class _Process:
+    """A worker as the server sees it: its socket, its place in shared memory, its pid once it has said so."""
+
+    def __init__(self, pool: "Pool", index: int, sock: socket.socket) -> None:
+        self._pool = pool
+        self._sock = sock
+        self.index = index
+        self.pid = 0
+        sock.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def ready(self, events: int) -> None:
+        for _ in range(64):
+            try:
+                frame = self._sock.recv(MAX_FRAME)
+            except BlockingIOError:
+                break
+            except OSError:
+                frame = b""
+            if not frame:
+                self._pool.lost(self)
+                break
+            self._pool.heard(self, marshal.loads(frame))
+        self._pool.batch_done()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class Pool:
+    """Workers for the scripts of one configuration.
+
+    Args:
+        max: how many workers there may be.
+        timeout: seconds of one call; then its worker is killed and the call fails.
+        memory_limit: bytes of a worker's scripts.
+    """
+
+    def __init__(self, zygote: Zygote, log: Log, *, max: int, timeout: float, memory_limit: int) -> None:
+        self._zygote = zygote
+        self._log = log
+        self._max = max
+        self._timeout = timeout
+        self._memory_limit = memory_limit
+        self._scripts: list[tuple[Any, ...]] = []
+        self._calls: dict[int, _Call] = {}
+        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._workers: dict[int, _Process] = {}
+        self._last = 0
+        self._replies = 0
+        self._stalled = 0
+        self._out, self._in = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._out.setblocking(False)
+        self._scripts_fd = os.memfd_create("authlua-scripts")
+        self._slots_fd = os.memfd_create("authlua-workers")
+        os.ftruncate(self._slots_fd, max * SLOT.size)
+        self._slots = mmap.mmap(self._slots_fd, max * SLOT.size)
+        self._ready: Ready | None = None
+        self._wake = trio.Event()
+        self._batch_done: Callable[[], None] = lambda: None
+        self._closed = False
+
+    def add(self, *script: Any) -> int:
+        """Have one more script: its kind, path, text, dialect, the server's dialect, options; gives its number."""
+        self._scripts.append(script)
+        return len(self._scripts) - 1
+
+    # --- life ----------------------------------------------------------------
+
+    def start(self, ready: Ready, batch_done: Callable[[], None]) -> None:
+        """Make the first worker, and begin to serve."""
+        self._ready = ready
+        self._batch_done = batch_done
+        with open(self._scripts_fd, "wb", closefd=False) as file:
+            file.write(marshal.dumps(self._scripts))
+        self._make_worker()
+
+    async def run(self) -> None:
+        """Watch over calls and workers, until closed."""
+        while not self._closed:
+            if not self._calls:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await trio.sleep(TICK)
+            if not self._closed:
+                self._tick()
+
+    def close(self) -> None:
+        """End all workers; each finishes the call it runs. Once is enough."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        self._out.close()
+        self._in.close()
+        for worker in list(self._workers.values()):
+            if self._ready is not None:
+                self._ready.forget(worker)
+            worker.close()
+        self._workers.clear()
+        self._slots.close()
+        os.close(self._slots_fd)
+        os.close(self._scripts_fd)
+
+    def batch_done(self) -> None:
+        """All replies that were there have been reported."""
+        self._batch_done()
+
+    @property
+    def size(self) -> int:
+        """How many workers there are."""
+        return len(self._workers)
+
+    # --- calls ---------------------------------------------------------------
+
+    def submit(self, what: WorkerCall, call: tuple[Any, ...], report: Callable[[Outcome], None]) -> int:
+        """Queue a call; *report* hears its outcome."""
+        number = self._last = self._last + 1
+        if not self._calls:
+            self._wake.set()
+        self._calls[number] = _Call(what, report, trio.current_time())
+        frame = marshal.dumps((number, *call))
+        if len(frame) > MAX_FRAME:
+            del self._calls[number]
+            report(Outcome(failure=ScriptError(f"the request is too long for a worker: {len(frame)} bytes")))
+        elif self._unsent or not self._send(frame):
+            self._unsent.append((number, frame))
+        return number
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for that call any more."""
+        self._calls.pop(number, None)
+
+    def _send(self, frame: bytes) -> bool:
+        try:
+            self._out.send(frame)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _send_queued(self) -> None:
+        while self._unsent:
+            number, frame = self._unsent[0]
+            if number in self._calls and not self._send(frame):
+                return
+            self._unsent.popleft()
+
+    # --- workers -------------------------------------------------------------
+
+    def _make_worker(self) -> None:
+        if self._ready is None or self._closed or len(self._workers) >= self._max:
+            return
+        index = next(index for index in range(self._max) if index not in self._workers)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        SLOT.pack_into(self._slots, index * SLOT.size, 0)
+        order = (index, self._memory_limit)
+        self._zygote.fork(order, self._in.fileno(), theirs.fileno(), self._slots_fd, self._scripts_fd)
+        theirs.close()
+        worker = self._workers[index] = _Process(self, index, ours)
+        self._ready.watch(worker, select.EPOLLIN)
+
+    def heard(self, worker: _Process, frame: tuple[Any, ...]) -> None:
+        """Act on what *worker* said."""
+        kind, number, *rest = frame
+        if kind == HELLO:
+            worker.pid = number
+            return
+        call = self._calls.get(number)
+        if kind == LOG:
+            level, text, fields = rest
+            self._log(level, text, None if call is None else call.what.request, fields)
+        elif kind == PART:
+            if call is not None:
+                call.names += rest[0]
+        else:
+            self._replies += 1
+            if self._unsent:
+                self._send_queued()
+            if call is not None:
+                del self._calls[number]
+                if kind == ERROR:
+                    call.report(Outcome(failure=ScriptError(rest[0])))
+                else:
+                    call.report(Outcome((*rest, call.names)))
+
+    def lost(self, worker: _Process) -> None:
+        """A worker is gone: by itself when its memory passed the limit, killed, or crashed in a call."""
+        number = self._running(worker)
+        if self._ready is not None:
+            self._ready.forget(worker)
+        worker.close()
+        self._workers.pop(worker.index, None)
+        call = self._calls.pop(number, None)
+        if call is not None:
+            call.report(Outcome(failure=ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")))
+
+    def _running(self, worker: _Process) -> int:
+        number: int = SLOT.unpack_from(self._slots, worker.index * SLOT.size)[0]
+        return number
+
+    def _tick(self) -> None:
+        now = trio.current_time()
+        running = {self._running(worker): worker for worker in self._workers.values()}
+        running.pop(0, None)
+        for number, call in list(self._calls.items()):
+            if now - call.started < self._timeout:
+                break
+            self._time_out(number, call, running.get(number))
+        waiting = len(self._calls) - len(running)
+        if waiting <= 0 and self._workers:
+            self._stalled = 0
+        elif not self._workers:
+            # a pool without workers after a crash: try again, but not at once
+            self._stalled += 1
+            if self._stalled * TICK >= RESTART_PAUSE:
+                self._stalled = 0
+                self._make_worker()
+        elif self._replies < len(self._workers) or len(self._workers) < (os.cpu_count() or 1):
+            # calls wait, and not even one for each worker came back since the last look: they block
+            self._stalled += 1
+            if self._stalled >= 2:
+                for _ in range(min(4, waiting)):
+                    self._make_worker()
+        else:
+            self._stalled = 0
+        self._replies = 0
+        self._send_queued()
+
+    def _time_out(self, number: int, call: _Call, worker: _Process | None) -> None:
+        del self._calls[number]
+        if worker is not None and worker.pid:
+            os.kill(worker.pid, signal.SIGKILL)
+        call.report(Outcome(failure=ScriptError(f"the call took longer than {self._timeout:g} s")))
+        self.batch_done()
+
+
+class WorkerPassdb:
+    """A passdb whose script runs in workers."""
+
+    def __init__(self, pool: Pool, number: int, *, verifies: bool, cache_key: str | None) -> None:
+        self._pool = pool
+        self._number = number
+        self.verifies = verifies
+        self.cache_key = cache_key
+
+    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
+        """Is this the user's password?"""
+        result, fields, text, _ = await WorkerCall(self._pool, self._number, "verify_plain", request, password)
+        return PassdbReply(PassdbResult(result), fields, text)
+
+    async def lookup(self, request: AuthRequest) -> PassdbReply:
+        """The user's stored password and fields."""
+        result, fields, text, _ = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
+        return PassdbReply(PassdbResult(result), fields, text)
+
+
+class WorkerUserdb:
+    """A userdb whose script runs in workers."""
+
+    def __init__(self, pool: Pool, number: int, *, cache_key: str | None) -> None:
+        self._pool = pool
+        self._number = number
+        self.cache_key = cache_key
+
+    async def lookup(self, request: AuthRequest) -> UserdbReply:
+        """The user's fields."""
+        result, fields, text, _ = await WorkerCall(self._pool, self._number, "lookup", request)
+        return UserdbReply(UserdbResult(result), fields, text)
+
+    async def iterate(self) -> Iterable[str]:
+        """The names of all users."""
+        *_, names = await WorkerCall(self._pool, self._number, "iterate", None)
+        users: list[str] = names
+        return users

@@ -1,0 +1,71 @@
+"""The zygote: a small process, made before the server has threads or sockets, from which workers are forked.
+
+A fork of the running server would carry its threads' locks and all its descriptors along; a fresh interpreter would
+cost a tenth of a second each time. The zygote has everything imported and nothing opened.
+"""
+
+import marshal
+import os
+import signal
+import socket
+from typing import Any, NoReturn
+
+MAX_ORDER = 4096
+
+
+class Zygote:
+    """The server's hold on its zygote. Make it first of all; workers end when the server does."""
+
+    def __init__(self) -> None:
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._sock.close()
+                _live(theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self.pid = pid
+
+    def fork(self, order: tuple[Any, ...], *fds: int) -> None:
+        """Have a worker made that owns *fds* and does `authlua.server.worker.work(order, *fds)`."""
+        socket.send_fds(self._sock, [marshal.dumps(order)], fds)
+
+    def close(self) -> None:
+        """Let the zygote end; it takes no workers with it."""
+        self._sock.close()
+        os.waitpid(self.pid, 0)
+
+
+def _live(sock: socket.socket) -> NoReturn:
+    # a terminal's Ctrl-C and a manager's SIGTERM are for the server, which ends us by closing its sockets
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _keep_only(0, 1, 2, sock.fileno())
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(sock, MAX_ORDER, 8)
+        if not message:
+            os._exit(0)
+        if os.fork() == 0:
+            sock.close()
+            from authlua.server.worker import work
+
+            try:
+                work(marshal.loads(message), *fds)
+            finally:
+                os._exit(0)
+        for fd in fds:
+            os.close(fd)
+
+
+def _keep_only(*fds: int) -> None:
+    """Close all other descriptors: a service manager's pipes, the journal of whoever started us."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd not in fds:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the one that was listing

@@ -1,0 +1,260 @@
+"""Workers: real processes, and what scripts may do to them."""
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from authlua.auth import new_request
+from authlua.errors import ScriptError
+from authlua.request import AuthRequest
+from authlua.results import PassdbReply, PassdbResult, UserdbResult
+from authlua.secret import Secret
+from authlua.server.driving import begin, complete, finish
+from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
+from authlua.server.ready import Ready
+from authlua.server.zygote import Zygote
+from authlua.wishes import Wish
+
+SCRIPT = r"""
+local calls = 0
+function auth_passdb_lookup(req)
+  calls = calls + 1
+  local act = req.user
+  if act == "block" then
+    local pipe = io.open(PIPE)   -- until somebody writes
+    pipe:read("a")
+  elseif act == "loop" then while true do end
+  elseif act == "eat" then local t = {} while true do t[#t + 1] = ("x"):rep(1000000) .. #t end
+  elseif act == "die" then os.execute("kill -9 $PPID")
+  elseif act == "grow" then KEPT = ("x"):rep(40 << 20)
+  elseif act == "raise" then error("boom")
+  elseif act == "log" then req:log_warning("about you") dovecot.i_warning("about all")
+  end
+  return dovecot.auth.PASSDB_RESULT_OK, {
+    password = "{PLAIN}pass", service = req.service, rip = req.rip, pid = tostring(req.pid),
+    forwarded = req.passdb.forward_x, calls = tostring(calls), given = req.password,
+  }
+end
+function auth_userdb_lookup(req) return dovecot.auth.USERDB_RESULT_OK, { home = "/h/" .. req.user } end
+function auth_userdb_iterate() local t = {} for i = 1, 2500 do t[i] = "user" .. i end return t end
+"""
+
+Line = tuple[str, str, AuthRequest | None]
+
+
+class House:
+    """A running pool."""
+
+    def __init__(self, pool: Pool, log: list[Line], passdb: WorkerPassdb, userdb: WorkerUserdb, pipe: Path) -> None:
+        self.pool = pool
+        self.log = log
+        self.passdb = passdb
+        self.userdb = userdb
+        self.pipe = pipe
+
+    async def lookup(self, user: str, *params: tuple[str, str]) -> PassdbReply:
+        request = new_request([("service", "imap"), *params], id=1, mech="PLAIN", client_pid=77)
+        request.user = request.original_user = user
+        reply: PassdbReply = await complete(self.passdb.lookup(request))
+        return reply
+
+    def unblock(self) -> None:
+        """Let one blocked call go on."""
+        self.pipe.write_text("go")
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """One zygote for all pools, as in a server that is reloaded."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+async def house(zygote: Zygote, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    """A pool of at most four workers with a short patience."""
+    limits = {"max": 4, "timeout": 1.0, "memory_limit": 32 << 20, **getattr(request, "param", {})}
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    script = tmp_path / "auth.lua"
+    # far longer than any message
+    script.write_text(SCRIPT.replace("PIPE", f'"{pipe}"') + "--" + "x" * 500_000)
+    log: list[Line] = []
+
+    def write(level: str, text: str, about: AuthRequest | None, fields: Mapping[str, object]) -> None:
+        log.append((level, text, about))
+
+    pool = Pool(zygote, write, **limits)
+    options: dict[str, Any] = {"settings": {}}
+    passdb = WorkerPassdb(
+        pool,
+        pool.add("passdb", str(script), script.read_bytes(), "2.3", "2.3", options),
+        verifies=False,
+        cache_key=None,
+    )
+    userdb = WorkerUserdb(
+        pool, pool.add("userdb", str(script), script.read_bytes(), "2.3", "2.3", options), cache_key=None
+    )
+    ready = Ready()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ready.run)
+        pool.start(ready, lambda: None)
+        nursery.start_soon(pool.run)
+        with trio.fail_after(60):
+            yield House(pool, log, passdb, userdb, pipe)
+        pool.close()
+        nursery.cancel_scope.cancel()
+    ready.close()
+
+
+async def test_a_worker_sees_the_request_and_its_reply_comes_back(house: House) -> None:
+    """All of it, but for the client's pid, which Dovecot's workers do not know either."""
+    result, fields, _ = await house.lookup("t", ("rip", "192.0.2.1"), ("forward_fields", "x=y"))
+    assert result is PassdbResult.OK
+    expected = {"password": "{PLAIN}pass", "service": "imap", "rip": "192.0.2.1", "pid": "0", "forwarded": "y"}
+    assert dict(fields).items() >= expected.items()
+
+
+async def test_userdb_and_list_go_to_workers_too(house: House) -> None:
+    """A long list in pieces."""
+    request = new_request([("service", "lmtp")], id=1)
+    request.user = "t"
+    reply = await complete(house.userdb.lookup(request))
+    assert (reply.result, dict(reply.fields)) == (UserdbResult.OK, {"home": "/h/t"})
+    assert list(await complete(house.userdb.iterate())) == [f"user{number}" for number in range(1, 2501)]
+
+
+async def test_an_error_comes_back_with_its_text_and_costs_no_worker(house: House) -> None:
+    """The script's author finds file and line."""
+    with pytest.raises(ScriptError, match=r"auth.lua:\d+: boom"):
+        await house.lookup("raise")
+    _, fields, _ = await house.lookup("t")
+    assert dict(fields)["calls"] == "2"
+
+
+async def test_log_lines_keep_their_request(house: House) -> None:
+    """And lines about none have none."""
+    await house.lookup("log")
+    (level, text, about), (_, general, nobody) = house.log
+    assert (level, text, about and about.user) == ("warning", "db-lua: about you", "log")
+    assert (general, nobody) == ("about all", None)
+
+
+async def test_a_call_that_blocks_holds_nobody_up(house: House) -> None:
+    """The pool grows instead."""
+    blocked: list[str] = []
+
+    async def block() -> None:
+        await house.lookup("block")
+        blocked.append("done")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(block)
+        nursery.start_soon(block)
+        for _ in range(20):
+            await house.lookup("t")
+        assert blocked == []
+        assert house.pool.size >= 3
+        await trio.to_thread.run_sync(house.unblock)
+        await trio.to_thread.run_sync(house.unblock)
+    assert len(blocked) == 2
+
+
+async def test_a_call_that_takes_too_long_is_ended_with_its_worker(house: House) -> None:
+    """And its neighbours do not notice."""
+    served = 0
+
+    async def neighbours() -> None:
+        nonlocal served
+        while True:
+            await house.lookup("t")
+            served += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(neighbours)
+        with pytest.raises(ScriptError, match="took longer than 1 s"):
+            await house.lookup("loop")
+        assert served > 10
+        nursery.cancel_scope.cancel()
+    await house.lookup("t")
+
+
+@pytest.mark.parametrize("house", [{"timeout": 20.0}], indirect=True)
+async def test_a_script_that_eats_memory_is_stopped(house: House) -> None:
+    """Its call fails, the next one is served."""
+    with pytest.raises(ScriptError):
+        await house.lookup("eat")
+    await house.lookup("t")
+
+
+async def test_a_worker_that_dies_costs_its_own_call(house: House) -> None:
+    """A crash in a C module is no worse."""
+    with pytest.raises(ScriptError, match="died unexpectedly"):
+        await house.lookup("die")
+    await house.lookup("t")
+
+
+async def test_a_worker_that_has_grown_makes_room_for_a_fresh_one(house: House) -> None:
+    """After its reply, so nobody loses a call."""
+    await house.lookup("grow")
+    _, fields, _ = await house.lookup("t")
+    assert dict(fields)["calls"] == "1"
+
+
+async def test_a_call_nobody_waits_for_is_forgotten(house: House) -> None:
+    """Its reply is dropped when it comes."""
+    request = new_request([("service", "imap")], id=1)
+    request.user = "block"
+    core = house.passdb.lookup(request)
+    wish = begin(core)
+    assert isinstance(wish, Wish)
+    with trio.move_on_after(0.1):
+        await finish(core, wish)
+    assert house.pool._calls == {}
+    await trio.to_thread.run_sync(house.unblock)
+    await house.lookup("t")
+
+
+async def test_what_queues_beyond_the_kernels_buffer_is_sent_later(house: House) -> None:
+    """Thousands of calls at once: all are answered."""
+    answered = 0
+
+    async def one() -> None:
+        nonlocal answered
+        await house.lookup("t")
+        answered += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2000):
+            nursery.start_soon(one)
+    assert answered == 2000
+
+
+async def test_the_password_reaches_the_script_and_no_repr(house: House) -> None:
+    """A wish may be printed."""
+    request = new_request([("service", "imap")], id=1)
+    request.user = "t"
+    request.password = Secret(b"hunter2")
+    core = house.passdb.lookup(request)
+    wish = begin(core)
+    assert isinstance(wish, Wish)
+    assert "hunter2" not in repr(wish)
+    done: Any = await finish(core, wish)
+    assert dict(done.value.fields)["given"] == "hunter2"
+
+
+async def test_closing_the_pool_ends_its_processes(house: House) -> None:
+    """None is left behind."""
+    await house.lookup("t")
+    processes = [os.pidfd_open(worker.pid) for worker in house.pool._workers.values()]
+    house.pool.close()
+    for process in processes:
+        with trio.fail_after(20):
+            await trio.lowlevel.wait_readable(process)
+        os.close(process)
+    assert processes
