@@ -20,6 +20,8 @@ local users = {
   ["alias" .. DOMAIN] = { user = "alice" .. DOMAIN },
   -- the password is right, yet nobody gets in
   ["closed" .. DOMAIN] = { nologin = "y", reason = "The office is closed" },
+  -- whoever the TLS certificate names needs no password
+  ["certified" .. DOMAIN] = { nopassword = "y" },
   -- the password is right, the userdb fails afterwards
   ["halfway" .. DOMAIN] = {},
 }
@@ -31,7 +33,8 @@ function auth_passdb_lookup(req)
   if refusal ~= nil then return refusal[1], refusal[2] end
   local extra = users[req.user]
   if extra == nil then return P.PASSDB_RESULT_USER_UNKNOWN, "no such user" end
-  local fields = { password = PASSWORD }
+  local fields = {}
+  if extra.nopassword == nil then fields.password = PASSWORD end
   for key, value in pairs(extra) do fields[key] = value end
   return P.PASSDB_RESULT_OK, fields
 end

@@ -109,7 +109,7 @@ service lmtp {{
 
 @dataclass
 class Dovecot:
-    """One Dovecot of *version* ("2.3" or "2.4"), whose configuration ends in *auth*, the part under test.
+    """One Dovecot of *version* ("2.3" or "2.4"), whose configuration ends in *auth*, the part under test, and *extra*.
 
     *sockets* are those that ``doveadm auth`` is pointed at with ``-a`` and ``-m`` where they are not at Dovecot's
     own places: ``client``, ``login``, ``master``.
@@ -119,6 +119,7 @@ class Dovecot:
     directory: Path
     relay: int
     auth: str = ""
+    extra: str = ""
     sockets: dict[str, Path] = field(default_factory=dict)
     imap: int = field(default_factory=free_port)
     pop3: int = field(default_factory=free_port)
@@ -147,7 +148,7 @@ class Dovecot:
         common = COMMON.format(
             directory=self.directory, relay=self.relay, imap=self.imap, pop3=self.pop3, submission=self.submission
         )
-        self.config.write_text(HEAD[self.version].lstrip() + common + self.auth)
+        self.config.write_text(HEAD[self.version].lstrip() + common + self.auth + self.extra)
         mail = self.directory / "mail"
         mail.mkdir(exist_ok=True)
         os.chown(mail, 5000, 5000)

@@ -20,7 +20,7 @@ user = "nobody"
 [log]
 level = "debug"
 [auth]
-mechanisms = ["plain", "login"]
+{auth}
 failure_delay = "0s"
 penalty = false
 internal_failure_delay = "0s"
@@ -33,9 +33,14 @@ script = "auth.lua"
 """
 
 
-def write_config(directory: Path, version: str, listeners: Sequence[dict[str, str]]) -> Path:
-    """``authlua.toml`` for Dovecot *version* with *listeners*, beside ``auth.lua``."""
-    text = CONFIG.format(directory=directory, version=version)
+PLAIN_AND_LOGIN = 'mechanisms = ["plain", "login"]'
+
+
+def write_config(
+    directory: Path, version: str, listeners: Sequence[dict[str, str]], auth: str = PLAIN_AND_LOGIN
+) -> Path:
+    """``authlua.toml`` for Dovecot *version* with *listeners*, and *auth* in its section, beside ``auth.lua``."""
+    text = CONFIG.format(directory=directory, version=version, auth=auth)
     for listener in listeners:
         text += "[[listener]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in listener.items())
     path = directory / "authlua.toml"

@@ -19,7 +19,7 @@ from authlua.config import load
 from tests.e2e.dovecot import NATIVE, Dovecot
 from tests.e2e.programs import Scene
 from tests.e2e.relay import Relay, relaying
-from tests.e2e.server import service_wrapper, serving, write_config
+from tests.e2e.server import PLAIN_AND_LOGIN, service_wrapper, serving, write_config
 
 SCRIPT = Path(__file__).parent / "auth.lua"
 PASSWORD = "wonderland-7301"
@@ -54,13 +54,18 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
-    """Dovecot *version* ("2.3", "2.4") in *layout* ("native", "E", "B", "M"), ready for mail clients."""
+def running_stack(
+    version: str, layout: str, scene: Scene, *, extra: str = "", auth: str = PLAIN_AND_LOGIN
+) -> Iterator[Stack]:
+    """Dovecot *version* ("2.3", "2.4") in *layout* ("native", "E", "B", "M"), ready for mail clients.
+
+    *extra* is added to Dovecot's configuration, *auth* to authlua's.
+    """
     directory = scene.directory
     shutil.copy(SCRIPT, directory)
     with contextlib.ExitStack() as ends:
         relay = ends.enter_context(relaying())
-        dovecot = Dovecot(version, directory, relay.port)
+        dovecot = Dovecot(version, directory, relay.port, extra=extra)
         stack = Stack(version, layout, scene, dovecot, relay)
         ends.callback(stack.server.close)
         client = f"dovecot-{version}"
@@ -68,7 +73,7 @@ def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
             dovecot.auth = NATIVE[version].format(script=directory / "auth.lua")
             ends.enter_context(dovecot.running())
         elif layout == "M":
-            config = write_config(directory, version, [])
+            config = write_config(directory, version, [], auth)
             wrapper = service_wrapper(config, outside=version == "2.4")
             dovecot.auth = snippet(client, [], layout="M", command=f"{wrapper} dovecot-service -c {config}")
             ends.enter_context(dovecot.running())
@@ -79,14 +84,14 @@ def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
                 "login": base / "auth-login",
                 "master": base / "auth-master",
             }
-            config = write_config(directory, version, dovecot_listeners(base / "login", base))
+            config = write_config(directory, version, dovecot_listeners(base / "login", base, version), auth)
             dovecot.auth = snippet(client, load(config).listeners)
             stack.serve()
             ends.enter_context(dovecot.running())
         else:
             # Dovecot makes login/ when it starts; the folder inside is the admin's, as in systemd/tmpfiles
             login = dovecot.base_dir / "login" / "authlua" / "login"
-            config = write_config(directory, version, dovecot_listeners(login, dovecot.base_dir))
+            config = write_config(directory, version, dovecot_listeners(login, dovecot.base_dir, version), auth)
             dovecot.auth = snippet(client, load(config).listeners)
             ends.enter_context(dovecot.running())
             login.parent.mkdir(mode=0o755)
@@ -94,10 +99,10 @@ def running_stack(version: str, layout: str, scene: Scene) -> Iterator[Stack]:
         yield stack
 
 
-def dovecot_listeners(login: Path, base: Path) -> list[dict[str, str]]:
+def dovecot_listeners(login: Path, base: Path, version: str) -> list[dict[str, str]]:
     """The sockets Dovecot's programs ask: *login*, and the others in *base* under Dovecot's own names."""
     return [
-        {"kind": "login", "path": str(login)},
+        {"kind": "login", "path": str(login), "handshake": "late" if version == "2.4" else "early"},
         {"kind": "login", "name": "auth-login", "path": str(base / "auth-login"), "mode": "0600"},
         {"kind": "client", "path": str(base / "auth-client")},
         {"kind": "userdb", "path": str(base / "auth-userdb")},
