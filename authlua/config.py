@@ -427,6 +427,7 @@ MODES = {
     "userdb": 0o666,
     "token-login": 0o666,
     "control": 0o600,
+    "postlogin": 0o600,
 }
 """The modes Dovecot gives its own sockets (``core:2.3.21.1:src/auth/auth-settings.c``), by listener kind."""
 
@@ -446,6 +447,8 @@ class ListenerSettings:
     group: str = key(TEXT, "", reload=False)
     handshake: str = key(one_of("early", "late"), "early", reload=False)
     tempfail: str = key(one_of("reply", "close"), "reply", reload=False)
+    service: str = key(TEXT, "imap", reload=False)
+    """Whose sessions come to a postlogin listener; they do not say it themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -708,8 +711,10 @@ def _check_listeners(settings: Settings, told: Sequence[str]) -> list[str]:
         taken[place] = where
         if listener.kind == "metrics":
             problems.append(f"{where}.kind: the metrics listener is not available yet")
-        if listener.kind == "control" and listener.address is not None:
-            problems.append(f"{where}.address: control is for a unix socket only, give a path")
+        if listener.kind in ("control", "postlogin") and listener.address is not None:
+            problems.append(f"{where}.address: {listener.kind} is for a unix socket only, give a path")
+        if listener.kind == "postlogin" and settings.mail.script is None:
+            problems.append(f"{where}: kind postlogin needs a mail.script")
         if listener.path is None and (listener.mode is not None or listener.user or listener.group):
             problems.append(f"{where}: mode, user and group belong to a path, not to an address")
         if listener.kind in ("client", "login") and not any(not passdb.master for passdb in settings.passdbs):

@@ -35,6 +35,8 @@ class MailScript:
         self._entries = entries
         self._handle = api.UserHandle(user, storage)
         self._has_user = False
+        self.fields: dict[str, str] = {}
+        """The userdb fields that ``mail_user_created`` wants set: its third result, which only authlua looks at."""
 
     def created(self) -> str | None:
         """Call ``mail_user_created(user)``; its text when it refuses the user, `None` when all is well.
@@ -109,7 +111,8 @@ class MailScript:
         if not ok:
             message = "(null)" if not rest or rest[0] is None else text(rest[0])
             raise ScriptError(f"{name}(user) failed: lua_pcall({name}, 1, 2) failed: {message}")
-        negative, shown = rest if len(rest) == 2 else (rest[0], None)
+        negative, shown, *pairs = rest if len(rest) > 1 else (rest[0], None)
+        self.fields = {text(key): text(value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
         return ("(null)" if shown is None else text(shown)) if negative else None
 
     def _collect(self, name: str) -> None:

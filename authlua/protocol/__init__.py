@@ -31,6 +31,7 @@ from authlua.protocol.messages import (
     UserFound,
 )
 from authlua.protocol.peer import AuthPeer, Handshake, MasterPeer, Reply
+from authlua.protocol.postlogin import PostLogin, encode_postlogin, parse_postlogin
 
 __all__ = [
     "Advertised",
@@ -61,12 +62,15 @@ __all__ = [
     "Params",
     "Pass",
     "PassFound",
+    "PostLogin",
     "ProtocolError",
     "RemoteProtocolError",
     "Reply",
     "Request",
     "User",
     "UserFound",
+    "encode_postlogin",
     "escape",
+    "parse_postlogin",
     "unescape",
 ]

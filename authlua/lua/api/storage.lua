@@ -378,19 +378,22 @@ end
 
 return {
   -- Call the global function `name` with a new object of the user whose fields these are.
-  -- `true`, whether it returned a negative number, and its text; `false` and the error; nothing if there is no such
-  -- function.
+  -- `true`, whether it returned a negative number, and its text, then keys and values of a third result that is a
+  -- table; `false` and the error; nothing if there is no such function.
   hook = function(name, fields)
     local fn = rawget(globals, name)
     if type(fn) ~= "function" then
       return
     end
-    local ok, number, text = protected(fn, setmetatable(fields, mail_user))
+    local ok, number, text, more = protected(fn, setmetatable(fields, mail_user))
     if not ok then
       return false, number
     end
-    local kind = type(text)
-    return true, number_of(number) <= -1, (kind == "string" or kind == "number") and tostring(text) or nil
+    local kind, flat = type(text), {}
+    for key, value in next, type(more) == "table" and more or {} do
+      flat[#flat + 1], flat[#flat + 2] = tostring(key), tostring(value)
+    end
+    return true, number_of(number) <= -1, (kind == "string" or kind == "number") and tostring(text) or nil, unpack(flat)
   end,
 
   -- Collect what can be; the items of the mailboxes that are left and not freed.

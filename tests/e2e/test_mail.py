@@ -1,0 +1,131 @@
+"""Mail scripts at work with a real Dovecot: sessions through the postlogin listener."""
+
+import imaplib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import dovecot as real
+from tests.e2e.dovecot import Dovecot
+from tests.e2e.programs import Scene
+from tests.e2e.server import serving
+from tests.e2e.stack import DOMAIN, PASSWORD, Stack, running_stack
+
+SCRIPT = """
+function mail_user_created(user)
+  local inbox = user:mailbox("INBOX")
+  dovecot.i_info("created " .. user.service .. " " .. user:var_expand(ADDRESS)
+    .. (" %d"):format(inbox:status(dovecot.storage.STATUS_MESSAGES).messages))
+  inbox:free()
+  if user.username:find("^bob@") then return -1, "no mail\\ntoday" end
+  return 0, nil, { [FIELD] = VALUE .. user.home .. "/Elsewhere" }
+end
+function mail_user_deinit_pre(user) dovecot.i_info("before the end of " .. user.username) end
+function mail_user_deinit(user) dovecot.i_info("after the end of " .. user.username) end
+"""
+WORDS = {"2.3": ("%{rip}", "mail", "maildir:"), "2.4": ("%{remote_ip}", "mail_path", "")}
+
+CONFIG = """
+[server]
+base_dir = "{directory}/authlua"
+dialect = "{version}"
+[mail]
+script = "mail.lua"
+location = "maildir:~/Maildir"
+[[listener]]
+kind = "postlogin"
+path = "postlogin-imap"
+[[listener]]
+kind = "postlogin"
+path = "postlogin-pop3"
+service = "pop3"
+"""
+EXTRA = """
+service imap {{
+  executable = imap {directory}/authlua/postlogin-imap
+}}
+service pop3 {{
+  executable = pop3 {directory}/authlua/postlogin-pop3
+}}
+"""
+
+
+@dataclass
+class Sessions:
+    """A Dovecot whose sessions go through authlua."""
+
+    version: str
+    scene: Scene
+    stack: Stack
+
+    @property
+    def dovecot(self) -> Dovecot:
+        return self.stack.dovecot
+
+    def home(self, user: str) -> Path:
+        return self.scene.directory / "mail" / f"{user}@{DOMAIN}"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)],
+)
+def sessions(request: pytest.FixtureRequest) -> Iterator[Sessions]:
+    """Both Dovecots, with their own auth: only the sessions are authlua's."""
+    version = request.param
+    if reason := real.missing(version):
+        pytest.skip(reason)
+    with Scene.open() as scene:
+        directory = scene.directory
+        address, field, value = WORDS[version]
+        script = f'local ADDRESS, FIELD, VALUE = "{address}", "{field}", "{value}"\n{SCRIPT}'
+        (directory / "mail.lua").write_text(script)
+        (directory / "authlua").mkdir(mode=0o755)
+        config = directory / "authlua.toml"
+        config.write_text(CONFIG.format(directory=directory, version=version))
+        with serving(config), running_stack(version, "native", scene, extra=EXTRA.format(directory=directory)) as stack:
+            yield Sessions(version, scene, stack)
+
+
+def test_a_session_runs_all_hooks(sessions: Sessions) -> None:
+    """The script runs before the session, which goes on with the fields it sets, and when the session has ended."""
+    with imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap) as client:
+        client.login(f"alice@{DOMAIN}", PASSWORD)
+        sessions.scene.wait_for_news("authlua.log", "created imap 127.0.0.1 0")
+        assert client.select("INBOX")[0] == "OK"
+        assert (sessions.home("alice") / "Elsewhere").is_dir()
+        assert "before the end" not in dict(sessions.scene.news())["authlua.log"]
+    sessions.scene.wait_for_news("authlua.log", f"after the end of alice@{DOMAIN}")
+    assert f"before the end of alice@{DOMAIN}" in dict(sessions.scene.news())["authlua.log"]
+
+
+def test_a_refused_user_is_told_why(sessions: Sessions) -> None:
+    """The script's text is the last that the client reads, on one line."""
+    client = imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap)
+    with pytest.raises(imaplib.IMAP4.abort, match=r"BYE|no mail today"):
+        client.login(f"bob@{DOMAIN}", PASSWORD)
+    client.shutdown()
+    sessions.scene.wait_for_news("authlua.log", "mail_session_refused")
+    assert "the end of bob" not in dict(sessions.scene.news())["authlua.log"]
+
+
+def test_a_pop3_user_is_refused_in_the_words_of_pop3(sessions: Sessions) -> None:
+    """Each protocol has its own way to say no."""
+    with socket.create_connection(("127.0.0.1", sessions.dovecot.pop3), timeout=30) as sock:
+        stream = sock.makefile("rwb")
+        stream.readline()
+        stream.write(f"USER bob@{DOMAIN}\r\nPASS {PASSWORD}\r\n".encode())
+        stream.flush()
+        lines = stream.read().decode().splitlines()
+    assert "-ERR no mail today" in lines
+
+
+def test_no_secret_of_the_session_is_logged(sessions: Sessions) -> None:
+    """The token that comes with a session's fields stays where it is."""
+    with imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap) as client:
+        client.login(f"alice@{DOMAIN}", PASSWORD)
+    sessions.scene.wait_for_news("authlua.log", "mail_session_finished")
+    assert "auth_token" not in (sessions.scene.directory / "authlua.log").read_text()
