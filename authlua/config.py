@@ -153,6 +153,14 @@ def _read_template(value: Any, context: Context) -> str:
     return value
 
 
+def _read_file(value: Any, context: Context) -> str:
+    path = Path(_read_template(value, context))
+    if path.is_absolute() or not value:
+        return str(path) if value else ""
+    directory = str(context.directory)
+    return f"{directory.replace('%', '%%') if context.dialect is Dialect.V2_3 else directory}/{value}"
+
+
 def _read_fields(value: Any, context: Context) -> tuple[tuple[str, str], ...]:
     if type(value) is not dict or not all(type(field) in (str, int) for field in value.values()):
         raise ValueError('expected a table of fields such as { uid = 5000, "home:protected" = "/srv/mail/%u" }')
@@ -207,7 +215,12 @@ FILTER = Kind("list of mechanisms", _read_filter, lambda names: [name.lower() fo
 TEMPLATE = Kind("template", _read_template)
 LOCATION = Kind("template", _read_location)
 ATTRIBUTE_DICT = Kind("template", _read_attribute_dict)
-FIELDS = Kind("table of templates", _read_fields, dict)
+FILE = Kind("path template", _read_file)
+FIELDS = Kind(
+    "table of templates",
+    _read_fields,
+    lambda fields: {name: "<hidden>" if name.startswith("pass") else value for name, value in fields},
+)
 # a script's own settings may be anything, connection strings included, so their values are never shown
 SETTINGS = Kind("table of texts", _read_settings, lambda settings: dict.fromkeys(settings, "<hidden>"))
 SECRET = Kind("text", _is(str, "expected a text"), lambda secret: secret and "<hidden>")
@@ -215,6 +228,10 @@ TRANSLATION = Kind("text", _read_translation)
 VERBOSE = Kind("default, true or false", _read_verbose, lambda value: "default" if value is None else value)
 VERBOSE_PASSWORDS = Kind("no, plain or sha1, with an optional :length", _read_verbose_passwords)
 ADDRESS = Kind("address", _read_address)
+
+
+_HIDDEN = (SETTINGS, SECRET, FIELDS)
+"""Kinds whose values may be secret: they are in no repr and in no error message."""
 
 
 def one_of(*choices: str) -> Kind:
@@ -264,7 +281,7 @@ def key(
 ) -> Any:
     """A dataclass field that carries its line of the table."""
     entry = Key(kind, default, default if since_2_4 is None else since_2_4, reload, later, alias)
-    hidden = kind in (SETTINGS, SECRET)
+    hidden = kind in _HIDDEN
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={"key": entry}, repr=not hidden)
     return dataclasses.field(
@@ -362,14 +379,20 @@ _RULES = one_of("return", "return-ok", "return-fail", "continue", "continue-ok",
 class PassdbSettings:
     """One ``[[passdb]]``."""
 
-    script: Path = key(PATH)
-    name: str = key(TEXT, "lua")
-    driver: str = key(one_of("lua"), "lua")
+    script: Path | None = key(PATH, None)
+    name: str = key(TEXT, "")
+    """Empty: like its driver."""
+    driver: str = key(one_of("lua", "static", "passwd-file", "passwd", "pam"), "lua")
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     """Which Dovecot's Lua the script expects; ``auto`` reads it off the script."""
     use_worker: bool = key(SWITCH, True, alias="blocking")
     cache_key: str = key(TEMPLATE, "%u", since_2_4="")
-    scheme: str = key(TEXT, "PLAIN")
+    scheme: str = key(TEXT, "")
+    """Empty: the driver's own, see `default_scheme`."""
+    file: str = key(FILE, "")
+    username_format: str = key(TEMPLATE, "%u", since_2_4="%{user}")
+    fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
+    service: str = key(TEXT, "dovecot")
     settings: Mapping[str, str] = key(SETTINGS, {})
     result_success: str = key(_RULES, "return-ok")
     result_failure: str = key(_RULES, "continue")
@@ -389,12 +412,16 @@ class PassdbSettings:
 class UserdbSettings:
     """One ``[[userdb]]``."""
 
-    script: Path = key(PATH)
-    name: str = key(TEXT, "lua")
-    driver: str = key(one_of("lua"), "lua")
+    script: Path | None = key(PATH, None)
+    name: str = key(TEXT, "")
+    driver: str = key(one_of("lua", "static", "passwd-file", "passwd", "prefetch"), "lua")
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     use_worker: bool = key(SWITCH, True, alias="blocking")
     cache_key: str = key(TEMPLATE, "%u", since_2_4="")
+    file: str = key(FILE, "")
+    username_format: str = key(TEMPLATE, "%u", since_2_4="%{user}")
+    fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
+    allow_all_users: bool = key(SWITCH, False)
     settings: Mapping[str, str] = key(SETTINGS, {})
     result_success: str = key(_RULES, "return-ok")
     result_failure: str = key(_RULES, "continue")
@@ -418,6 +445,31 @@ class MailSettings:
     separator: str = key(one_of("/", "."), "/")
     attribute_dict: str = key(ATTRIBUTE_DICT, "")
 
+
+DRIVER_KEYS: Mapping[str, Collection[str]] = {
+    "script": ("lua",),
+    "dialect": ("lua",),
+    "use_worker": ("lua",),
+    "settings": ("lua",),
+    "cache_key": ("lua", "passwd", "pam"),
+    "file": ("passwd-file",),
+    "username_format": ("passwd-file",),
+    "fields": ("static",),
+    "allow_all_users": ("static",),
+    "service": ("pam",),
+}
+"""The drivers that a key of a passdb or userdb is for; all others are for every driver."""
+
+
+def default_scheme(settings: PassdbSettings, dialect: Dialect) -> str:
+    """The scheme of passwords without one: as configured, else CRYPT in files, as it was before there were others."""
+    if settings.scheme:
+        return settings.scheme
+    return "CRYPT" if settings.driver == "passwd-file" and dialect is not Dialect.V2_4_0 else "PLAIN"
+
+
+DRIVER_NEEDS: Mapping[str, str] = {"lua": "script", "passwd-file": "file"}
+"""The key that a driver cannot do without."""
 
 MODES = {
     "client": 0o600,
@@ -562,7 +614,7 @@ class _Reader:
         try:
             read = entry.kind.read(value, self.context)
         except ValueError as error:
-            got = "" if entry.kind in (SECRET, SETTINGS) else f", got {_as_toml(value)}"
+            got = "" if entry.kind in _HIDDEN else f", got {_as_toml(value)}"
             self.problems.append(f"{where}: {error}{got}")
             return
         if entry.later and read != values[name]:
@@ -637,7 +689,7 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
     The rules for chains are those of ``core:2.3.21.1:src/auth/auth.c:auth_preinit``.
     """
     return [
-        *_check_scripts(settings),
+        *_check_drivers(settings, told),
         *_check_chain(settings.passdbs),
         *_check_mechanisms(settings),
         *_check_listeners(settings, told),
@@ -645,14 +697,25 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_scripts(settings: Settings) -> list[str]:
+def _check_drivers(settings: Settings, told: Sequence[str]) -> list[str]:
+    """Each driver has the keys it needs and no others."""
     problems = []
+    defaults = {"passdb": keys(PassdbSettings), "userdb": keys(UserdbSettings)}
     sections: list[tuple[str, Sequence[PassdbSettings | UserdbSettings]]]
     sections = [("passdb", settings.passdbs), ("userdb", settings.userdbs)]
     for section, databases in sections:
         for index, database in enumerate(databases):
+            where = _numbered(section, index, len(databases))
+            needed = DRIVER_NEEDS.get(database.driver)
+            if needed and not getattr(database, needed) and not any(p.startswith(f"{where}.") for p in told):
+                problems.append(f"{where}.{needed}: missing, and driver {database.driver} cannot do without it")
+            for name, drivers in DRIVER_KEYS.items():
+                entry = defaults[section].get(name)
+                if entry is None or database.driver in drivers:
+                    continue
+                if getattr(database, name) not in (entry.default, entry.since_2_4):
+                    problems.append(f"{where}.{name}: not for driver {database.driver}, only for {', '.join(drivers)}")
             if database.script is not None and not database.script.is_file():
-                where = _numbered(section, index, len(databases))
                 problems.append(f"{where}.script: no such file: {database.script}")
     if settings.mail.script is not None and not settings.mail.script.is_file():
         problems.append(f"mail.script: no such file: {settings.mail.script}")

@@ -59,6 +59,8 @@ class AuthRequest:
     """A field spoilt this lookup (``allow_nets``, ``fail``, an empty user name)."""
     tempfail = False
     """A userdb field asked for a temporary failure."""
+    userdb_prefetched = False
+    """A passdb started the userdb reply."""
     cached: bool | None = None
     """The last passdb asked was answered from the cache; `None`: it is not cached."""
 

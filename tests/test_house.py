@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     # Imports go down only; rooms on one floor do not know each other. Floor 0 is one room.
     {"authlua", "dialect", "errors", "fields", "masks", "request", "results", "secret", "wishes"},
     {"mail", "passwords", "protocol", "variables"},
-    {"lua", "sasl"},
+    {"databases", "lua", "sasl"},
     {"auth", "config", "logs", "services"},
     {"server"},
     {"conformance"},
@@ -34,6 +34,7 @@ KEPT_TO = {
     "structlog": {"logs", "server"},  # the server only names the type of the log it is given
     "bcrypt": {"passwords"},
     "argon2": {"passwords"},
+    "pamela": {"databases"},
 }
 
 

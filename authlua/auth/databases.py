@@ -122,6 +122,8 @@ class UserdbEntry:
     verbose: bool | None = None
     cache_key: CacheKey | None = None
     """`None`: its answers are not cached."""
+    asks_passdbs: bool = False
+    """It finds everybody, so outside of a login the passdbs say whether the user is there."""
 
     def skipped(self, *, found: bool) -> bool:
         """Whether this userdb is passed over, given that one before it has *found* the user."""

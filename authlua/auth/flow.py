@@ -161,6 +161,7 @@ class Auth:
             internal_failure_delay=options.internal_failure_delay,
             verbose=options.verbose,
             debug=options.debug,
+            exists=lambda request: self._passdbs.lookup(request, Wanted("")),
             cache=self.cache,
         )
         self._replies = Replies(

@@ -6,7 +6,7 @@ As in Dovecot's ``core:2.3.21.1:src/auth/auth-request.c:auth_request_userdb_call
 import grp
 import os
 import pwd
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import uniform
 
@@ -18,13 +18,24 @@ from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.fields import Fields
 from authlua.request import AuthRequest
-from authlua.results import UserdbResult
+from authlua.results import PassdbResult, UserdbResult
 from authlua.variables import ExpansionError, Template, request_variables
 from authlua.wishes import Compute, Sleep
 
 OK = UserdbResult.OK
 INTERNAL_FAILURE = UserdbResult.INTERNAL_FAILURE
 USER_UNKNOWN = UserdbResult.USER_UNKNOWN
+
+_FOUND: Mapping[PassdbResult, UserdbResult] = {
+    PassdbResult.OK: OK,
+    PassdbResult.USER_UNKNOWN: USER_UNKNOWN,
+    PassdbResult.USER_DISABLED: USER_UNKNOWN,
+    PassdbResult.PASS_EXPIRED: USER_UNKNOWN,
+    PassdbResult.INTERNAL_FAILURE: INTERNAL_FAILURE,
+    PassdbResult.PASSWORD_MISMATCH: INTERNAL_FAILURE,
+    PassdbResult.NEXT: INTERNAL_FAILURE,
+}
+"""What a passdb lookup tells about a user's existence (``src/auth/userdb-static.c:static_credentials_callback``)."""
 
 
 class UserdbChain:
@@ -40,6 +51,7 @@ class UserdbChain:
         internal_failure_delay: float,
         verbose: bool,
         debug: bool,
+        exists: Callable[[AuthRequest], Awaitable[PassdbResult]],
         cache: Cache | None = None,
     ) -> None:
         if cache is not None:
@@ -47,6 +59,7 @@ class UserdbChain:
                 entry if entry.cache_key is None else replace(entry, userdb=SharedUserdb(entry.userdb, entry.cache_key))
                 for entry in entries
             ]
+        self._exists = exists
         self._cache = cache
         self._entries = entries
         self._dialect = dialect
@@ -60,6 +73,8 @@ class UserdbChain:
         """Fill ``request.userdb_fields``; ``request.tempfail`` overrides whatever result."""
         if request.userdb_fields is None:
             request.userdb_fields = Fields()
+        else:
+            request.userdb_prefetched = True
         if not self._entries:
             return OK
         request.userdb_fields.snapshot()
@@ -92,6 +107,15 @@ class UserdbChain:
         return USER_UNKNOWN
 
     async def _ask(self, entry: UserdbEntry, request: AuthRequest) -> UserdbResult:
+        if entry.asks_passdbs and not request.mech:
+            result = _FOUND.get(await self._exists(request))
+            if request.userdb_fields is None:
+                request.userdb_fields = Fields()
+            if result is not OK:
+                if result is None:
+                    problem = "passdb doesn't support lookups, can't verify user's existence"
+                    self._log("error", problem, request, {"userdb": entry.name})
+                return result or INTERNAL_FAILURE
         if not self._expand(entry, entry.default_fields, request):
             return INTERNAL_FAILURE
         try:

@@ -43,9 +43,11 @@ def _uses(settings: "Settings") -> dict[Path, dict[str, "Settings"]]:
     """Each script with the sections it serves, and for each of these the settings with nothing else in them."""
     uses: dict[Path, dict[str, Settings]] = {}
     for passdb in settings.passdbs:
-        uses.setdefault(passdb.script, {})["passdb"] = replace(settings, passdbs=(passdb,), userdbs=())
+        if passdb.script is not None:
+            uses.setdefault(passdb.script, {})["passdb"] = replace(settings, passdbs=(passdb,), userdbs=())
     for userdb in settings.userdbs:
-        uses.setdefault(userdb.script, {})["userdb"] = replace(settings, passdbs=(), userdbs=(userdb,))
+        if userdb.script is not None:
+            uses.setdefault(userdb.script, {})["userdb"] = replace(settings, passdbs=(), userdbs=(userdb,))
     return uses
 
 

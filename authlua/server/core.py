@@ -1,10 +1,20 @@
-"""One loaded configuration: here `authlua.auth` meets `authlua.lua`. No event loop is needed for that."""
+"""One loaded configuration: here `authlua.auth` meets `authlua.lua` and `authlua.databases`, without any event loop."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from authlua.auth import RULES, Auth, AuthOptions, CacheKey, Passdb, PassdbEntry, Penalty, Userdb, UserdbEntry
-from authlua.config import PassdbSettings, Settings, UserdbSettings
+from authlua.config import DRIVER_KEYS, PassdbSettings, Settings, UserdbSettings, default_scheme
+from authlua.databases import (
+    PamPassdb,
+    PasswdFilePassdb,
+    PasswdFileUserdb,
+    PasswdPassdb,
+    PasswdUserdb,
+    PrefetchUserdb,
+    StaticPassdb,
+    StaticUserdb,
+)
 from authlua.dialect import Dialect
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
 from authlua.protocol import Advertised
@@ -18,7 +28,7 @@ from authlua.variables import Template, compile_template
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-
+Script = LuaPassdb | LuaUserdb
 Write = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 
 
@@ -39,7 +49,7 @@ class Core:
     the last of them is done.
     """
 
-    def __init__(self, auth: Auth, scripts: Sequence[LuaPassdb | LuaUserdb], pool: Pool | None = None) -> None:
+    def __init__(self, auth: Auth, scripts: Sequence[Script], pool: Pool | None = None) -> None:
         self.auth = auth
         self.advertised = [Advertised(mech.name, mech.flags, mech.allow_nul) for mech in auth.mechs]
         self.pool = pool
@@ -69,7 +79,8 @@ class Core:
 
 def uses_workers(settings: Settings) -> bool:
     """Whether any script wants to run in workers."""
-    return any(one.use_worker for one in settings.passdbs) or any(one.use_worker for one in settings.userdbs)
+    databases: Sequence[PassdbSettings | UserdbSettings] = [*settings.passdbs, *settings.userdbs]
+    return any(one.driver == "lua" and one.use_worker for one in databases)
 
 
 def open_core(
@@ -85,7 +96,7 @@ def open_core(
     Raises:
         ScriptError: a script does not load; those that did are closed again.
     """
-    scripts: list[LuaPassdb | LuaUserdb] = []
+    scripts: list[Script] = []
     write = request_log(log)
     dialect = settings.server.dialect
     pool: Pool | None = None
@@ -158,27 +169,14 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
 
 
 def _passdb(
-    settings: Settings,
-    one: PassdbSettings,
-    id: int,
-    scripts: list[LuaPassdb | LuaUserdb],
-    pool: Pool | None,
-    write: Write,
+    settings: Settings, one: PassdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
 ) -> PassdbEntry:
     server = settings.server.dialect
-    options = _script_options(settings, one, id)
-    dialect = one.dialect if isinstance(one.dialect, Dialect) else None
-    # loaded here in any case: what is wrong with it shows at start, not at the first login
-    passdb = load_passdb(one.script, dialect=dialect, server_dialect=server, options=options, log=write)
-    scripts.append(passdb)
-    asked: Passdb = passdb
-    if pool is not None and one.use_worker:
-        number = pool.add("passdb", str(one.script), passdb.source, str(passdb.dialect), str(server), _plain(options))
-        asked = WorkerPassdb(pool, number, verifies=passdb.verifies, cache_key=passdb.cache_key)
+    passdb, script = _open_passdb(settings, one, id, scripts, pool, write)
     return PassdbEntry(
-        passdb=asked,
+        passdb=passdb,
         id=id,
-        name=one.name,
+        name=one.name or one.driver,
         result_success=RULES[one.result_success],
         result_failure=RULES[one.result_failure],
         result_internalfail=RULES[one.result_internalfail],
@@ -187,35 +185,48 @@ def _passdb(
         deny=one.deny,
         mechanisms=one.mechanisms,
         username_filter=one.username_filter,
-        default_scheme=one.scheme,
+        default_scheme=default_scheme(one, server),
         default_fields=_templates(one.default_fields, server),
         override_fields=_templates(one.override_fields, server),
         verbose=one.auth_verbose,
-        cache_key=_cache_key("P", one, passdb, id, server),
+        cache_key=_cache_key("P", one, script, id, server),
     )
 
 
-def _userdb(
-    settings: Settings,
-    one: UserdbSettings,
-    id: int,
-    scripts: list[LuaPassdb | LuaUserdb],
-    pool: Pool | None,
-    write: Write,
-) -> UserdbEntry:
+def _open_passdb(
+    settings: Settings, one: PassdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+) -> tuple[Passdb, LuaPassdb | None]:
+    """The passdb, and the script behind it."""
     server = settings.server.dialect
+    match one.driver:
+        case "static":
+            return StaticPassdb(one.fields, dialect=server, id=id), None
+        case "passwd-file":
+            return PasswdFilePassdb(one.file, username_format=one.username_format, dialect=server, id=id), None
+        case "passwd":
+            return PasswdPassdb(), None
+        case "pam":
+            return PamPassdb(one.service), None
     options = _script_options(settings, one, id)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
-    userdb = load_userdb(one.script, dialect=dialect, server_dialect=server, options=options, log=write)
-    scripts.append(userdb)
-    asked: Userdb = userdb
-    if pool is not None and one.use_worker:
-        number = pool.add("userdb", str(one.script), userdb.source, str(userdb.dialect), str(server), _plain(options))
-        asked = WorkerUserdb(pool, number, cache_key=userdb.cache_key)
+    # loaded here in any case: what is wrong with it shows at start, not at the first login
+    script = load_passdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
+    scripts.append(script)
+    if pool is None or not one.use_worker:
+        return script, script
+    number = pool.add("passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options))
+    return WorkerPassdb(pool, number, verifies=script.verifies, cache_key=script.cache_key), script
+
+
+def _userdb(
+    settings: Settings, one: UserdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+) -> UserdbEntry:
+    server = settings.server.dialect
+    userdb, script = _open_userdb(settings, one, id, scripts, pool, write)
     return UserdbEntry(
-        userdb=asked,
+        userdb=userdb,
         id=id,
-        name=one.name,
+        name=one.name or one.driver,
         result_success=RULES[one.result_success],
         result_failure=RULES[one.result_failure],
         result_internalfail=RULES[one.result_internalfail],
@@ -223,18 +234,48 @@ def _userdb(
         default_fields=_templates(one.default_fields, server),
         override_fields=_templates(one.override_fields, server),
         verbose=one.auth_verbose,
-        cache_key=_cache_key("U", one, userdb, id, server),
+        cache_key=_cache_key("U", one, script, id, server),
+        asks_passdbs=one.driver == "static" and not one.allow_all_users,
     )
 
 
+def _open_userdb(
+    settings: Settings, one: UserdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+) -> tuple[Userdb, LuaUserdb | None]:
+    """The userdb, and the script behind it."""
+    server = settings.server.dialect
+    match one.driver:
+        case "static":
+            return StaticUserdb(one.fields, dialect=server, id=id), None
+        case "passwd-file":
+            return PasswdFileUserdb(one.file, username_format=one.username_format, dialect=server, id=id), None
+        case "passwd":
+            return PasswdUserdb(), None
+        case "prefetch":
+            return PrefetchUserdb(alone=len(settings.userdbs) == 1), None
+    options = _script_options(settings, one, id)
+    dialect = one.dialect if isinstance(one.dialect, Dialect) else None
+    script = load_userdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
+    scripts.append(script)
+    if pool is None or not one.use_worker:
+        return script, script
+    number = pool.add("userdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options))
+    return WorkerUserdb(pool, number, cache_key=script.cache_key), script
+
+
 def _cache_key(
-    kind: str, one: PassdbSettings | UserdbSettings, script: LuaPassdb | LuaUserdb, id: int, server: Dialect
+    kind: str, one: PassdbSettings | UserdbSettings, script: Script | None, id: int, server: Dialect
 ) -> CacheKey | None:
     """A script of 2.4 knows its key itself; for others, the configuration says it."""
-    dialect = server if script.cache_key is None else script.dialect
-    template = compile_template(one.cache_key if script.cache_key is None else script.cache_key, dialect)
+    if one.driver not in DRIVER_KEYS["cache_key"]:
+        return None
+    text, dialect = one.cache_key, server
+    if script is not None and script.cache_key is not None:
+        text, dialect = script.cache_key, script.dialect
     beside = one.default_fields if server is Dialect.V2_3 else one.override_fields
-    return CacheKey.of_template(kind, id, template, dialect, [field for _, field in _templates(beside, server)])
+    return CacheKey.of_template(
+        kind, id, compile_template(text, dialect), dialect, [field for _, field in _templates(beside, server)]
+    )
 
 
 def _plain(options: ScriptOptions) -> Mapping[str, object]:

@@ -1,0 +1,62 @@
+"""``passwd``: the users that the system knows, through ``getpwnam(3)``."""
+
+import pwd
+from collections.abc import Iterable
+
+from authlua.errors import ScriptError
+from authlua.request import AuthRequest
+from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
+from authlua.secret import Secret
+from authlua.wishes import Compute
+
+
+async def _entry(request: AuthRequest) -> pwd.struct_passwd | None:
+    try:
+        found: pwd.struct_passwd = await Compute(pwd.getpwnam, request.user or "")
+    except (KeyError, ValueError, UnicodeEncodeError):
+        return None
+    except OSError as error:
+        raise ScriptError(f"getpwnam() failed: {error.strerror}") from None
+    return found
+
+
+class PasswdPassdb:
+    """Password hashes of the system, where it still shows them; with shadow passwords use PAM."""
+
+    verifies = False
+
+    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
+        """Not asked: the chain compares the password itself."""
+        raise NotImplementedError
+
+    async def lookup(self, request: AuthRequest) -> PassdbReply:
+        """The user's hash; a locked account, or one whose hash is elsewhere, is unknown."""
+        entry = await _entry(request)
+        if entry is None or entry.pw_passwd[:1] in ("", "x", "*", "!"):
+            return PassdbReply(PassdbResult.USER_UNKNOWN)
+        return PassdbReply(PassdbResult.OK, [("password", entry.pw_passwd), ("user", entry.pw_name)])
+
+
+class PasswdUserdb:
+    """Home, uid and gid of the system's users."""
+
+    async def lookup(self, request: AuthRequest) -> UserdbReply:
+        """As ``core:2.3.21.1:src/auth/userdb-passwd.c`` names them."""
+        entry = await _entry(request)
+        if entry is None:
+            return UserdbReply(UserdbResult.USER_UNKNOWN)
+        return UserdbReply(
+            UserdbResult.OK,
+            [
+                ("user", entry.pw_name),
+                ("system_groups_user", entry.pw_name),
+                ("uid", str(entry.pw_uid)),
+                ("gid", str(entry.pw_gid)),
+                ("home", entry.pw_dir),
+            ],
+        )
+
+    async def iterate(self) -> Iterable[str]:
+        """All names the system lists."""
+        entries: list[pwd.struct_passwd] = await Compute(pwd.getpwall)
+        return [entry.pw_name for entry in entries]

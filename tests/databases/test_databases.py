@@ -1,0 +1,354 @@
+"""The drivers beside Lua, each alone and all through the core that a configuration makes of them."""
+
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authlua import passwords
+from authlua.auth import new_request
+from authlua.config import load
+from authlua.databases import PamPassdb
+from authlua.databases.passwd_file import parse
+from authlua.dialect import Dialect
+from authlua.protocol import Fail, Failed, NotFound, Ok, UserFound
+from authlua.request import AuthRequest
+from authlua.results import PassdbResult
+from authlua.secret import Secret
+from authlua.server import Core, open_core
+from authlua.wishes import Compute, Wish
+
+FILE = """\
+# a comment
+
+timo:{PLAIN}pass:1000:1001:Timo:/home/timo:/bin/sh:nologin=y userdb_mail=maildir:~/Maildir reason=Not_%u
+plain:pass
+hash:{SHA256}HASH:::::/bin/false:a=b
+nopw:
+locked
+:nobody:
+crlf:{PLAIN}pass:1:2::/h::\r
+"""
+
+
+def run(core: Any) -> Any:
+    """What *core* comes to, with all that blocks done on the spot."""
+    answer: Any = None
+    failure: Exception | None = None
+    try:
+        while True:
+            wish: Wish = core.send(answer) if failure is None else core.throw(failure)
+            assert isinstance(wish, Compute)
+            answer, failure = None, None
+            try:
+                answer = wish.function(*wish.args)
+            except Exception as error:
+                failure = error
+    except StopIteration as done:
+        return done.value
+
+
+class Site:
+    """A configuration, its core, and its log."""
+
+    def __init__(self, directory: Path, text: str, *, dialect: str = "2.3") -> None:
+        (directory / "authlua.toml").write_text(
+            f'[server]\nbase_dir = "run"\ndialect = "{dialect}"\n[auth]\nverbose = true\ninternal_failure_delay = 0\n'
+            + text
+        )
+        self.events: list[tuple[str, str]] = []
+
+        def keep(logger: Any, method: str, event: Any) -> Any:
+            self.events.append((method, event["event"]))
+            raise structlog.DropEvent
+
+        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[keep])
+        self.core: Core = open_core(load(directory / "authlua.toml"), log)
+
+    def login(self, user: str, password: str = "pass") -> Ok | Fail:
+        return self.login_as(user, password)[1]
+
+    def login_as(self, user: str, password: str = "pass") -> tuple[AuthRequest, Ok | Fail]:
+        request = new_request([("service", "imap")], id=1, mech="PLAIN")
+        reply: Ok | Fail = run(
+            self.core.auth.authenticate(request, Secret(f"\0{user}\0{password}".encode()), login=True)
+        )
+        return request, reply
+
+    def fetch(self, user: str) -> Any:
+        """The userdb's part of a login."""
+        request, reply = self.login_as(user)
+        assert isinstance(reply, Ok)
+        return run(self.core.auth.fetch_login(request, 2, wants_token=False))
+
+    def user(self, name: str) -> Any:
+        return run(self.core.auth.lookup_user(new_request([("service", "lmtp")], id=1), name))
+
+    def users(self) -> list[str]:
+        return list(run(self.core.auth.list_users()))
+
+
+PASSWD_FILE = "[[passdb]]\ndriver = 'passwd-file'\nfile = 'users'\nscheme = 'PLAIN'\n"
+USER_FILE = "[[userdb]]\ndriver = 'passwd-file'\nfile = 'users'\n"
+
+
+class TestPasswdFile:
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Site:
+        hashed = passwords.encode(b"pass", "SHA256").partition("}")[2]
+        (tmp_path / "users").write_text(FILE.replace("HASH", hashed))
+        return Site(tmp_path, PASSWD_FILE + USER_FILE)
+
+    def test_passwords_and_extra_fields(self, site: Site) -> None:
+        """Values are templates; a line may end early, or with CR LF."""
+        assert site.login("timo") == Ok(1, "timo", [("nologin", None), ("reason", "Not_timo")], keep=False)
+        assert site.login("plain") == Ok(1, "plain", [], keep=True)
+        assert site.login("hash") == Ok(1, "hash", [("a", "b")], keep=True)
+        assert site.login("hash", "wrong") == Fail(1, [("user", "hash")], delay=True)
+        assert isinstance(site.login("crlf"), Ok)
+
+    @pytest.mark.parametrize("user", ["nopw", "locked"])
+    @pytest.mark.parametrize("password", ["", "pass"])
+    def test_a_line_without_a_password_lets_nobody_in(self, site: Site, user: str, password: str) -> None:
+        """Not even who gives none."""
+        assert isinstance(site.login(user, password), Fail)
+
+    @pytest.mark.parametrize("user", ["nobody", "# a comment", ""])
+    def test_others_are_unknown(self, site: Site, user: str) -> None:
+        """A comment is no user."""
+        assert isinstance(site.login(user), Fail)
+
+    def test_the_userdb_part(self, site: Site) -> None:
+        """uid, gid, home, and the extra fields that say so; what is empty is left out."""
+        fields = [("uid", "1000"), ("gid", "1001"), ("home", "/home/timo"), ("mail", "maildir:~/Maildir")]
+        assert site.user("timo") == UserFound(1, "timo", fields)
+        assert site.user("plain") == UserFound(1, "plain", [])
+        assert site.user("nobody") == NotFound(1)
+
+    def test_its_users_are_listed(self, site: Site) -> None:
+        """In the order of the file."""
+        assert site.users() == ["timo", "plain", "hash", "nopw", "locked", "crlf"]
+
+    def test_the_file_is_read_again_when_it_has_changed(self, site: Site, tmp_path: Path) -> None:
+        """A password that is changed works at once, and the old one no longer does."""
+        assert isinstance(site.login("plain"), Ok)
+        (tmp_path / "new").write_text("plain:other\n")
+        (tmp_path / "new").rename(tmp_path / "users")
+        assert isinstance(site.login("plain"), Fail)
+        assert isinstance(site.login("plain", "other"), Ok)
+
+    def test_an_unchanged_file_is_not_read_again(self, site: Site) -> None:
+        """The second login waits for nothing."""
+        site.login("plain")
+        request = new_request([("service", "imap")], id=1, mech="PLAIN")
+        with pytest.raises(StopIteration):
+            site.core.auth.authenticate(request, Secret(b"\0plain\0pass"), login=False).send(None)
+
+    def test_a_file_that_is_not_there_is_a_failure_of_ours(self, site: Site, tmp_path: Path) -> None:
+        """Nobody is told that they do not exist."""
+        (tmp_path / "users").unlink()
+        assert ("code", "temp_fail") in site.login("plain").fields
+        assert site.user("plain") == Failed(1)
+        assert any(level == "error" and "No such file" in text for level, text in site.events)
+
+    def test_a_path_with_variables_is_a_file_for_each_domain(self, tmp_path: Path) -> None:
+        """A domain without a file has no users; what is no domain's name leads nowhere."""
+        (tmp_path / "x.org").mkdir()
+        (tmp_path / "x.org" / "users").write_text("t:{PLAIN}pass:1:2::/home/t\n")
+        (tmp_path / "users").write_text("t:{PLAIN}pass\n")
+        more = "file = '%d/users'\nusername_format = '%n'\n"
+        site = Site(
+            tmp_path,
+            f"username_chars = ''\n[[passdb]]\ndriver = 'passwd-file'\n{more}"
+            f"[[userdb]]\ndriver = 'passwd-file'\n{more}",
+        )
+        assert isinstance(site.login("t@x.org"), Ok)
+        assert site.user("t@x.org") == UserFound(1, "t@x.org", [("uid", "1"), ("gid", "2"), ("home", "/home/t")])
+        for elsewhere in ("t@y.org", "t@.", "t@..", "t@./", "t@x.org/../x.org", "t@", "t"):
+            assert isinstance(site.login(elsewhere), Fail), elsewhere
+        assert site.user("t@y.org") == NotFound(1)
+
+    def test_a_directory_that_changes_by_user_cannot_be_listed(self, tmp_path: Path) -> None:
+        """It says so."""
+        site = Site(tmp_path, PASSWD_FILE + "[[userdb]]\ndriver = 'passwd-file'\nfile = '%d/users'\n")
+        with pytest.raises(Exception, match="cannot list users when its path has variables"):
+            site.users()
+
+    def test_the_default_scheme_is_crypt(self, tmp_path: Path) -> None:
+        """In a file made by htpasswd or useradd there are no braces; 2.4.0 alone sees it otherwise."""
+        (tmp_path / "users").write_text(f"t:{passwords.encode(b'pass', 'SHA256-CRYPT').partition('}')[2]}\n")
+        text = "[[passdb]]\ndriver = 'passwd-file'\nfile = 'users'\n[[userdb]]\ndriver = 'passwd'\n"
+        assert isinstance(Site(tmp_path, text).login("t"), Ok)
+        assert isinstance(Site(tmp_path, text, dialect="2.4").login("t"), Ok)
+        assert isinstance(Site(tmp_path, text, dialect="2.4.0").login("t"), Fail)
+
+    @given(st.text())
+    def test_any_text_is_a_file(self, text: str) -> None:
+        """No line breaks the others."""
+        assert parse(text + "\nt:pass\n")["t"].password == "pass"
+
+
+class TestStatic:
+    def test_everybody_has_the_same_fields(self, tmp_path: Path) -> None:
+        """Templates, in the language of the server."""
+        site = Site(
+            tmp_path,
+            "[[passdb]]\ndriver = 'static'\nfields = { password = 'pass', a = '%{user | upper}' }\n"
+            "[[userdb]]\ndriver = 'static'\nallow_all_users = true\nfields = { uid = 5000, home = '/srv/%{user}' }\n",
+            dialect="2.4",
+        )
+        assert site.login("t") == Ok(1, "t", [("a", "T")], keep=True)
+        assert isinstance(site.login("t", "x"), Fail)
+        assert site.user("t") == UserFound(1, "t", [("uid", "5000"), ("home", "/srv/t")])
+
+    def test_outside_of_a_login_the_passdbs_say_who_exists(self, tmp_path: Path) -> None:
+        """Mail for nobody is not taken. Inside of one, the question is answered already."""
+        (tmp_path / "users").write_text("t:pass\n")
+        static = "[[userdb]]\ndriver = 'static'\nfields = { home = '/srv/%u' }\n"
+        site = Site(tmp_path, PASSWD_FILE + static)
+        assert site.user("t") == UserFound(1, "t", [("home", "/srv/t")])
+        assert site.user("nobody") == NotFound(1)
+        assert dict(site.fetch("t").fields)["home"] == "/srv/t"
+        (tmp_path / "users").unlink()
+        assert site.user("t") == Failed(1)
+
+    def test_a_passdb_that_cannot_tell_is_a_failure(self, tmp_path: Path) -> None:
+        """And an error with Dovecot's words."""
+        site = Site(tmp_path, "[[passdb]]\ndriver = 'pam'\n[[userdb]]\ndriver = 'static'\n")
+        assert site.user("t") == Failed(1)
+        assert ("error", "passdb doesn't support lookups, can't verify user's existence") in site.events
+
+    def test_it_lists_nobody(self, tmp_path: Path) -> None:
+        """It cannot know."""
+        site = Site(tmp_path, PASSWD_FILE + "[[userdb]]\ndriver = 'static'\n")
+        with pytest.raises(Exception, match="static cannot list users"):
+            site.users()
+
+
+PREFETCHED = (
+    "[[passdb]]\ndriver = 'static'\nusername_filter = ['pre']\n"
+    "fields = { nopassword = 'y', userdb_home = '/pre' }\n"
+    "[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y' }\n"
+)
+
+
+class TestPrefetch:
+    def test_it_has_what_the_passdb_said(self, tmp_path: Path) -> None:
+        """Others ask the next userdb."""
+        site = Site(
+            tmp_path,
+            PREFETCHED + "[[userdb]]\ndriver = 'prefetch'\n"
+            "[[userdb]]\ndriver = 'static'\nallow_all_users = true\nfields = { home = '/static' }\n",
+        )
+        assert dict(site.fetch("pre").fields)["home"] == "/pre"
+        assert dict(site.fetch("t").fields)["home"] == "/static"
+        assert dict(site.user("pre").fields)["home"] == "/static"
+
+    def test_alone_it_fails_for_all_others(self, tmp_path: Path) -> None:
+        """A temporary failure, with Dovecot's words."""
+        site = Site(tmp_path, PREFETCHED + "[[userdb]]\ndriver = 'prefetch'\n")
+        assert dict(site.fetch("pre").fields)["home"] == "/pre"
+        assert site.fetch("t") == Failed(2)
+        assert ("error", "passdb didn't return userdb entries") in site.events
+        assert site.user("t") == Failed(1)
+        assert ("error", "userdb lookup not possible with only userdb prefetch") in site.events
+        assert site.users() == []
+
+
+class TestPasswd:
+    def test_the_systems_users_have_a_home(self, tmp_path: Path) -> None:
+        """The one who runs this test, too."""
+        me = pwd.getpwuid(os.getuid())
+        site = Site(tmp_path, "[[passdb]]\ndriver = 'passwd'\n[[userdb]]\ndriver = 'passwd'\n")
+        expected = [("system_groups_user", me.pw_name), ("uid", str(me.pw_uid)), ("gid", str(me.pw_gid))]
+        assert site.user(me.pw_name) == UserFound(1, me.pw_name, [*expected, ("home", me.pw_dir)])
+        assert site.user("no.such.user") == NotFound(1)
+        assert me.pw_name in site.users()
+
+    @pytest.mark.parametrize(
+        ("stored", "password", "let_in"),
+        [("x", "x", False), ("*", "*", False), ("!", "!", False), ("", "", False), ("{PLAIN}pass", "pass", True)],
+    )
+    def test_only_a_hash_that_is_there_counts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str, password: str, let_in: bool
+    ) -> None:
+        """A shadowed or locked one lets nobody in, and an empty one neither."""
+        entry = pwd.struct_passwd(("t", stored, 1, 1, "", "/", ""))
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
+        site = Site(tmp_path, "[[passdb]]\ndriver = 'passwd'\n[[userdb]]\ndriver = 'passwd'\n")
+        assert isinstance(site.login("t", password), Ok if let_in else Fail)
+
+
+class TestPam:
+    @pytest.mark.parametrize(
+        ("number", "result"),
+        [
+            (None, PassdbResult.OK),
+            (7, PassdbResult.PASSWORD_MISMATCH),
+            (10, PassdbResult.USER_UNKNOWN),
+            (12, PassdbResult.PASS_EXPIRED),
+            (13, PassdbResult.PASS_EXPIRED),
+            (4, PassdbResult.INTERNAL_FAILURE),
+            (9, PassdbResult.INTERNAL_FAILURE),
+        ],
+    )
+    def test_each_answer_has_its_result(
+        self, monkeypatch: pytest.MonkeyPatch, number: int | None, result: PassdbResult
+    ) -> None:
+        """A set-up that is broken is no wrong password."""
+        pamela = pytest.importorskip("pamela")
+        asked = []
+
+        def authenticate(*args: Any) -> None:
+            asked.append(args)
+            if number is not None:
+                raise pamela.PAMError(errno=number)
+
+        monkeypatch.setattr(pamela, "authenticate", authenticate)
+        request = AuthRequest("imap")
+        request.user = "t\udcff"
+        reply = run(PamPassdb("mail").verify_plain(request, Secret(b"pa\xffss")))
+        assert (reply.result, asked) == (result, [(b"t\xff", (b"pa\xffss",), "mail")])
+
+    def test_a_nul_is_never_cut_off(self) -> None:
+        """PAM is C: the rest would not be looked at."""
+        request = AuthRequest("imap")
+        request.user = "t"
+        assert run(PamPassdb("mail").verify_plain(request, Secret(b"pass\0x"))).result is PassdbResult.PASSWORD_MISMATCH
+
+    def test_it_tells_no_password(self) -> None:
+        """So it cannot serve CRAM-MD5 and the like."""
+        reply = run(PamPassdb("mail").lookup(AuthRequest("imap")))
+        assert reply.result is PassdbResult.SCHEME_NOT_AVAILABLE
+
+    @pytest.mark.root
+    @pytest.mark.skipif(os.geteuid() != 0 or not Path("/etc/pam.d").is_dir(), reason="needs root and /etc/pam.d")
+    def test_the_real_pam_is_asked(self) -> None:
+        """A service that permits everybody, and one that denies everybody."""
+        pytest.importorskip("pamela")
+        request = AuthRequest("imap")
+        request.user = pwd.getpwuid(0).pw_name
+        for module, result in (("permit", PassdbResult.OK), ("deny", PassdbResult.PASSWORD_MISMATCH)):
+            service = Path(f"/etc/pam.d/authlua-test-{os.getpid()}")
+            service.write_text(f"auth required pam_{module}.so\naccount required pam_{module}.so\n")
+            try:
+                assert run(PamPassdb(service.name).verify_plain(request, Secret(b"x"))).result is result
+            finally:
+                service.unlink()
+
+
+def test_the_dialect_of_the_server_is_that_of_the_templates(tmp_path: Path) -> None:
+    """2.4's names in 2.4, 2.3's in 2.3."""
+    for dialect, template in ((Dialect.V2_3, "%Lu"), (Dialect.V2_4, "%{user | lower}")):
+        site = Site(
+            tmp_path,
+            f"username_format = ''\n[[passdb]]\ndriver = 'static'\nfields = {{ nopassword = 'y', a = '{template}' }}\n"
+            "[[userdb]]\ndriver = 'passwd'\n",
+            dialect=str(dialect),
+        )
+        assert site.login("T") == Ok(1, "T", [("a", "t")], keep=True)
