@@ -2,14 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import trio
 
 from authlua.auth import new_request
+from authlua.cli.peer import answer
 from authlua.cli.request import params
+from authlua.cli.sasl import Client
 from authlua.cli.source import load_settings
 from authlua.cli.test_auth import Outcome
 from authlua.cli.test_lookup import Found
@@ -76,15 +78,15 @@ async def _userdb(core: Core, args: argparse.Namespace) -> Found:
             return Found("INTERNAL_FAILURE", args.user, reason=failed.reason)
 
 
-def authenticate(args: argparse.Namespace, initial: bytes | None, answers: Iterator[bytes]) -> Outcome:
-    """How the login ends; *answers* are for the mech's challenges."""
+def authenticate(args: argparse.Namespace, client: Client) -> Outcome:
+    """How the login ends; with a script alone, any mech is there."""
 
     async def use(core: Core) -> Outcome:
         offered = [mech.name for mech in core.auth.mechs]
-        if args.mech not in offered:
+        if args.mech not in offered and not args.script:
             raise ConfigError([f"{args.mech} is not among auth.mechanisms ({', '.join(offered).lower()})"])
         request = new_request(params(args), id=1, mech=args.mech)
-        reply = await _converse(core, request, initial, answers)
+        reply = await _converse(core, request, client)
         if isinstance(reply, Ok):
             return Outcome("OK", [("user", reply.user), *reply.fields])
         return Outcome("FAIL", reply.fields)
@@ -92,11 +94,15 @@ def authenticate(args: argparse.Namespace, initial: bytes | None, answers: Itera
     return _with_core(args, use)
 
 
-async def _converse(core: Core, request: AuthRequest, initial: bytes | None, answers: Iterator[bytes]) -> Ok | Fail:
+async def _converse(core: Core, request: AuthRequest, client: Client) -> Ok | Fail:
+    initial = next(client)
     login = core.auth.authenticate(request, None if initial is None else Secret(initial), login=False)
     step = begin(login)
     while not isinstance(step, Done):
-        step = begin(login, Secret(next(answers, b""))) if isinstance(step, Ask) else await finish(login, step, Ask)
+        if isinstance(step, Ask):
+            step = begin(login, Secret(answer(client, step.challenge)))
+        else:
+            step = await finish(login, step, Ask)
     reply: Ok | Fail = step.value
     return reply
 

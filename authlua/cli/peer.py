@@ -9,10 +9,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from authlua.errors import Unreachable
 from authlua.protocol import AuthPeer, Handshake, MasterPeer, RemoteProtocolError, Reply
+
+if TYPE_CHECKING:
+    from authlua.cli.sasl import Client
 
 PATIENCE = 155.0
 """Seconds to wait for an answer, as auth clients do: servers forget a request five seconds earlier."""
@@ -79,10 +82,9 @@ def ask_master(path: str, line: Callable[[MasterPeer], bytes]) -> Reply:
         return next(conversation.read(peer.receive))
 
 
-def authenticate(
-    path: str, mech: str, params: list[tuple[str, str | None]], initial: bytes | None, answers: Iterator[bytes]
-) -> Reply:
-    """One authentication on a client or login socket; *answers* are for the server's challenges."""
+def authenticate(path: str, mech: str, params: list[tuple[str, str | None]], client: "Client") -> Reply:
+    """One authentication on a client or login socket."""
+    initial = next(client)
     with connect(path) as conversation:
         peer = AuthPeer(pid=os.getpid())
         conversation.send(peer.hello())
@@ -93,10 +95,18 @@ def authenticate(
                     raise Unreachable(f"{path}: the server does not offer {mech}, only {offered}")
                 conversation.send(peer.auth(1, mech, params, initial))
             elif message.word == "CONT":
-                conversation.send(peer.cont(1, next(answers, b"")))
+                conversation.send(peer.cont(1, answer(client, message.data or b"")))
             else:
                 return message
     raise AssertionError("a conversation ends with an answer or Unreachable")
+
+
+def answer(client: "Client", challenge: bytes) -> bytes:
+    """What *client* says to *challenge*; one that has said all says nothing."""
+    try:
+        return client.send(challenge) or b""
+    except StopIteration:
+        return b""
 
 
 def control(args: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from authlua.cli import EX_NOPERM, EX_TEMPFAIL, EX_USAGE, request
 from authlua.cli.output import Fields, hide_password, json_fields, json_text, say, say_fields, say_json
+
+if TYPE_CHECKING:
+    from authlua.cli.sasl import Client
 
 HELP = "authenticate a user with a password"
 WHERE = ("script", "socket")
@@ -23,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("user")
     parser.add_argument("password", nargs="?", help="asked for without echo when it is not given")
-    parser.add_argument("--mech", type=str.upper, default="PLAIN", choices=["PLAIN", "LOGIN"], help="(default: PLAIN)")
-    parser.add_argument("--master-user", metavar="NAME", help="log in as USER with NAME's password; PLAIN only")
+    parser.add_argument("--mech", type=str.upper, default="PLAIN", help="SCRAM-SHA-256, XOAUTH2, … (default: PLAIN)")
+    parser.add_argument("--master-user", metavar="NAME", help="log in as USER with NAME's password")
     request.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--show-password", action="store_true", help="do not hide fields with passwords")
@@ -32,8 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Authenticate, print, and say with the exit code how it went."""
-    if args.mech == "LOGIN" and args.master_user is not None:
-        print("authlua test-auth: LOGIN cannot name a master user, PLAIN can", file=sys.stderr)
+    from authlua.cli.sasl import CLIENTS, WITH_TARGET
+
+    if args.mech not in CLIENTS:
+        print(f"authlua test-auth: unknown mech {args.mech}; known are {', '.join(CLIENTS)}", file=sys.stderr)
+        return EX_USAGE
+    if args.master_user is not None and args.mech not in WITH_TARGET:
+        able = ", ".join(WITH_TARGET)
+        print(f"authlua test-auth: {args.mech} cannot name a master user; {able} can", file=sys.stderr)
         return EX_USAGE
     outcome = _over_socket(args) if args.socket else _locally(args)
     fields = dict(outcome.fields)
@@ -57,30 +65,30 @@ def run(args: argparse.Namespace) -> int:
     return EX_TEMPFAIL if code == "temp_fail" else EX_NOPERM
 
 
-def dialogue(args: argparse.Namespace) -> tuple[bytes | None, Iterator[bytes]]:
-    """The client's side of the mech: its initial response, and its answers to the challenges."""
+def client(args: argparse.Namespace) -> "Client":
+    """The client's side of the mech; the password is asked for if it was not given and is needed."""
     import getpass
 
-    user = args.user.encode("utf-8", "surrogateescape")
-    given = getpass.getpass("Password: ") if args.password is None else args.password
-    password = given.encode("utf-8", "surrogateescape")
-    if args.mech == "LOGIN":
-        return None, iter([user, password])
-    if args.master_user is None:
-        return b"\0" + user + b"\0" + password, iter(())
-    master = args.master_user.encode("utf-8", "surrogateescape")
-    return user + b"\0" + master + b"\0" + password, iter(())
+    from authlua.cli.sasl import CLIENTS, Identity
+
+    if args.password is None and args.mech not in ("ANONYMOUS", "EXTERNAL"):
+        args.password = getpass.getpass("Password: ")
+    user, password, service, master = (
+        (text or "").encode("utf-8", "surrogateescape")
+        for text in (args.user, args.password, args.service, args.master_user)
+    )
+    who = Identity(master, password, user, service) if master else Identity(user, password, service=service)
+    return CLIENTS[args.mech](who)
 
 
 def _over_socket(args: argparse.Namespace) -> Outcome:
     from authlua.cli.peer import authenticate
 
-    initial, answers = dialogue(args)
-    reply = authenticate(args.socket, args.mech, request.params(args), initial, answers)
+    reply = authenticate(args.socket, args.mech, request.params(args), client(args))
     return Outcome(reply.word, reply.fields)
 
 
 def _locally(args: argparse.Namespace) -> Outcome:
     from authlua.cli.local import authenticate
 
-    return authenticate(args, *dialogue(args))
+    return authenticate(args, client(args))

@@ -5,7 +5,6 @@ settings instead and no passdb ever sees the token; as here a script is the judg
 only what the client hears differs (``core:2.3.19.1:src/auth/mech-oauth2.c``, ``core:2.4.1:src/auth/mech-oauth2.c``).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -142,6 +141,8 @@ def _tell_xoauth2(status: str, code: str, terms: Terms) -> bytes:
 
 
 def _json(terms: Terms, values: dict[str, str]) -> bytes:
+    import json
+
     if terms.openid_configuration_url:
         values["openid-configuration"] = terms.openid_configuration_url
     return json.dumps(values, separators=(",", ":")).encode()

@@ -21,6 +21,9 @@ from tests.reference.raw import PATIENCE, RawConnection
 SCRIPT = Path(__file__).parent.parent / "reference" / "auth.lua"
 
 
+MECHS = ["PLAIN", "login", "cram-md5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"]
+
+
 class Subject:
     """Somebody to ask: the options that lead a command there."""
 
@@ -42,6 +45,7 @@ def serving(directory: Path) -> Iterator[dict[str, Path]]:
         [server]
         base_dir = "run"
         [auth]
+        mechanisms = {[*MECHS, "OAUTHBEARER", "XOAUTH2"]}
         failure_delay = 0
         [[passdb]]
         script = "{SCRIPT}"
@@ -93,7 +97,8 @@ def subject(request, tmp_path_factory):
         kind: type[Dovecot] = request.param
         if reason := why_not(kind.series):
             pytest.skip(reason)
-        with kind(SCRIPT, auth_failure_delay="0") as dovecot:
+        tokens = " oauthbearer xoauth2" if kind is Dovecot23 else ""
+        with kind(SCRIPT, auth_failure_delay="0", auth_mechanisms=" ".join(MECHS).lower() + tokens) as dovecot:
             # 2.4.1 cuts a listed name at a TAB
             yield Subject(dovecot.sockets, **({"fourth": "tab"} if kind is Dovecot24 else {}))
 
@@ -160,7 +165,7 @@ def test_the_password_is_hidden_unless_wanted(ask, subject):
     assert ("{PLAIN}pass" in text) == (subject.sockets is None)
 
 
-@pytest.mark.parametrize("mech", ["PLAIN", "login"])
+@pytest.mark.parametrize("mech", MECHS)
 def test_the_right_password_is_0(ask, mech):
     """Whatever the mech."""
     code, text = ask("test-auth", "OK@x", "pass", "--mech", mech, "--json", socket="client")
@@ -174,11 +179,26 @@ def test_the_right_password_is_0(ask, mech):
     }
 
 
-@pytest.mark.parametrize("mech", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("mech", MECHS)
 def test_the_wrong_password_is_77(ask, mech):
     """An ordinary FAIL."""
     code, text = ask("test-auth", "ok@x", "wrong", "--mech", mech, socket="client")
     assert (code, text) == (77, "FAIL\n  user  ok@x\n")
+
+
+@pytest.mark.parametrize(("token", "expected"), [("pass", 0), ("wrong", 77)])
+@pytest.mark.parametrize("mech", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_token_is_the_password(ask, request, mech, token, expected):
+    """The script gets it as such, as in Dovecot 2.3; Dovecot 2.4 would ask its own oauth2 settings."""
+    if "dovecot-2.4" in request.node.callspec.id:
+        pytest.skip("2.4 never asks a script about tokens")
+    assert ask("test-auth", "ok@x", token, "--mech", mech, socket="client")[0] == expected
+
+
+def test_a_mech_without_a_client_is_refused(capsys):
+    """With the names of those that have one."""
+    assert main(["test-auth", "a", "pass", "--mech", "gssapi", "--socket", "nowhere"]) == 64
+    assert "unknown mech GSSAPI; known are PLAIN, LOGIN, CRAM-MD5" in capsys.readouterr().err
 
 
 def test_an_expired_password_has_a_code_and_a_reason(ask):
