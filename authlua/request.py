@@ -130,8 +130,7 @@ class AuthRequest:
         read = _READ.get(name)
         if read is None:
             raise AttributeError(f"AuthRequest has no {name}")
-        value = read(self)
-        setattr(self, name, value)
+        value = self.__dict__[name] = read(self)
         return value
 
     @property
@@ -187,11 +186,11 @@ def _flag(name: str) -> Callable[[AuthRequest], object]:
 
 def _service(request: AuthRequest) -> str:
     """2.3 says ``service``, 2.4 ``protocol``; the last one counts."""
-    value = ""
-    for name, said in request._params.items():
-        if name in ("service", "protocol"):
-            value = said or ""
-    return value
+    params = request._params
+    if "protocol" not in params:
+        return params.get("service") or ""
+    last = next(name for name in reversed(params) if name in ("service", "protocol"))
+    return params[last] or ""
 
 
 def _secured(request: AuthRequest) -> str:

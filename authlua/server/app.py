@@ -85,7 +85,7 @@ class App:
             "auth_request_finished",
             success=success,
             user=request.user,
-            original_user=request.original_user if request.original_user != request.user else None,
+            original_user=None if request.original_user == request.user else request.original_user,
             mech=request.mech,
             service=request.service,
             rip=request.rip,
