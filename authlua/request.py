@@ -6,7 +6,7 @@ The protocol edge fills it, the chain changes it, scripts and templates read it 
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 from types import MappingProxyType
 from typing import Any
 
@@ -154,14 +154,17 @@ class AuthRequest:
 
 @lru_cache(maxsize=4096)
 def _ip(text: str | None) -> str | None:
-    """*text*, if it is an IP address."""
+    """*text* as an IP address is usually written, if it is one (``core:2.3.21.1:src/lib/net.c:net_addr2ip``)."""
     if text is None:
         return None
     try:
-        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+        if ":" not in text:
+            return inet_ntoa(inet_aton(text))
+        if text[0] == "[" and text[-1] == "]":
+            text = text[1:-1]
+        return inet_ntop(AF_INET6, inet_pton(AF_INET6, text))
     except (OSError, ValueError):
         return None
-    return text
 
 
 def _port(text: str | None) -> int:
@@ -170,6 +173,13 @@ def _port(text: str | None) -> int:
         return 0
     port = int(text)
     return port if port <= 65535 else 0
+
+
+def is_usable(name: str, value: str | None) -> bool:
+    """Whether parameter *name* takes *value*, which it ignores otherwise."""
+    if name in ("lip", "rip", "real_lip", "real_rip"):
+        return _ip(value) is not None
+    return name not in ("lport", "rport", "real_lport", "real_rport") or _port(value) != 0
 
 
 def _text(name: str) -> Callable[[AuthRequest], object]:

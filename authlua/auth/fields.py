@@ -113,7 +113,7 @@ class FieldSetter:
         if request.credentials is not None:
             self._note("error", "Multiple password values not supported", request)
             return
-        if parse and value.startswith("{") and "}" in value:
+        if parse and ((value.startswith("{") and "}" in value) or value.startswith("$1$")):
             request.credentials = value
         else:
             request.credentials = f"{{{default_scheme}}}{value}" if value else ""
@@ -134,7 +134,7 @@ class FieldSetter:
         self._change_user(request, f"{request.username}@{value}")
 
     def _change_login_user(self, request: AuthRequest, value: str) -> None:
-        request.requested_login_user = value or None
+        request.requested_login_user = value
 
     def _fail(self, request: AuthRequest, value: str) -> None:
         request.failed = True
@@ -185,8 +185,8 @@ def delay_until(value: str) -> float | None:
     return min(int(text) + (randrange(int(spread)) if spread and int(spread) else 0), latest)
 
 
-def _imported(value: str | None) -> Iterable[tuple[str, str | None]]:
+def _imported(value: str | None) -> Iterable[tuple[str, str]]:
     for item in (value or "").split("\t"):
-        name, equals, content = item.partition("=")
+        name, _, content = item.partition("=")
         if name:
-            yield name, content if equals else None
+            yield name, content

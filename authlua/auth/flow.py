@@ -194,8 +194,9 @@ class Auth:
         result, data = (verdict, b"") if isinstance(verdict, PassdbResult) else self._judge(request, verdict)
         if result is PassdbResult.OK:
             until = request.passdb_fields.get("delay_until")
-            if until is not None:
-                await Sleep(max(0.0, (delay_until(until) or 0.0) - time.time()))
+            pause = (delay_until(until) or 0.0) - time.time() if until is not None else 0.0
+            if pause > 0:
+                await Sleep(pause)
             if data:
                 await self._tell(request, data, in_reply=request.final_resp_ok)
             if login and len(request.passdb_fields):

@@ -166,6 +166,9 @@ class PassdbChain:
             return result
         if passdb.verifies:
             return OK
+        result = self._judge_stored(entry, request, reply)
+        if result is not OK or request.skip_password_check:
+            return result
         return await self._compare(entry, request, password)
 
     async def _lookup(self, wanted: "Wanted", entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
@@ -176,7 +179,7 @@ class PassdbChain:
             return INTERNAL_FAILURE
         result = self._import(entry, request, reply)
         if result is OK:
-            result = self._judge_stored(entry, request)
+            result = self._judge_stored(entry, request, reply)
         if result is not OK or "noauthenticate" in request.passdb_fields:
             return result
         wanted.entry = entry
@@ -202,6 +205,8 @@ class PassdbChain:
         except passwords.SchemeMismatch as error:
             self._info(entry, request, str(error))
         else:
+            # who wanted anything, from now on wants what was found here (core:2.3.21.1:src/auth/passdb.c)
+            wanted.scheme = wanted.scheme or passwords.split_scheme(stored, entry.default_scheme)[0]
             return OK
         return SCHEME_NOT_AVAILABLE
 
@@ -220,9 +225,13 @@ class PassdbChain:
             self._refused(entry, request, "unknown user")
         return result
 
-    def _judge_stored(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
-        """May a passdb return this password, or none?"""
-        if request.credentials:
+    def _judge_stored(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:
+        """May a passdb return this password, or none? Only the field of that very name counts, and a scheme alone not.
+
+        ``core:2.3.21.1:src/auth/passdb-lua.c:passdb_lua_lookup``
+        """
+        stored = next((value for name, value in reply.fields if name == "password"), None)
+        if stored and not (stored[0] == "{" and stored.find("}") == len(stored) - 1 > 0):
             if "nopassword" in request.passdb_fields:
                 self._info(entry, request, "nopassword given and password is not empty")
                 return PASSWORD_MISMATCH
@@ -233,9 +242,6 @@ class PassdbChain:
 
     async def _compare(self, entry: PassdbEntry, request: AuthRequest, password: Secret) -> PassdbResult:
         """Dovecot's ``auth_request_password_verify``, with what its Lua passdb checks before."""
-        result = self._judge_stored(entry, request)
-        if result is not OK or request.skip_password_check:
-            return result
         stored = request.credentials
         if entry.deny:
             return PASSWORD_MISMATCH

@@ -33,7 +33,7 @@ class _Spelling(NamedTuple):
     nodelay_lasts: bool
     """``nodelay`` counts even when the passdb that set it failed and its fields were taken back."""
     local_name_shown: bool
-    """Userdb replies end with the TLS server name."""
+    """Userdb replies tell the TLS server name, and whether the user is the anonymous one, also without a login."""
 
 
 _SPELLING = {
@@ -107,7 +107,13 @@ class Replies:
 
     def userdb(self, request: AuthRequest) -> Pairs:
         """The fields of a ``USER`` reply to a lookup without authentication."""
-        return self._userdb_pairs(request.userdb_fields)
+        pairs = self._userdb_pairs(request.userdb_fields)
+        if self._spelling.local_name_shown:
+            if request.local_name is not None:
+                pairs.insert(0, ("local_name", request.local_name))
+            if self._anonymous_username and request.user == self._anonymous_username:
+                pairs.append(("anonymous", None))
+        return pairs
 
     def login(self, request: AuthRequest, *, token: str | None) -> Pairs:
         """The fields of a ``USER`` reply to a master's ``REQUEST``."""
@@ -124,7 +130,7 @@ class Replies:
             pairs.append(("auth_user", request.master_user))
         elif request.original_user is not None and request.original_user != request.user:
             pairs.append(("auth_user", request.original_user))
-        if request.local_name and self._spelling.local_name_shown:
+        if request.local_name is not None and self._spelling.local_name_shown:
             pairs.append(("local_name", request.local_name))
         return pairs
 

@@ -37,6 +37,9 @@ _FOUND: Mapping[PassdbResult, UserdbResult] = {
 }
 """What a passdb lookup tells about a user's existence (``src/auth/userdb-static.c:static_credentials_callback``)."""
 
+MAX_ID = 0xFFFFFFFF
+"""The uid and gid that stands for none; greater ones do not exist."""
+
 
 class UserdbChain:
     """All userdbs, in order; with none configured every user is found, without fields."""
@@ -173,8 +176,11 @@ class UserdbChain:
         if fields is None:
             return
         for name, kind in (("uid", "UID"), ("gid", "GID")):
-            value = fields.get(name)
-            if value is None or (value.isascii() and value.isdigit()):
+            if name not in fields:
+                continue
+            value = fields.get(name) or ""
+            if value.isascii() and value.isdigit() and int(value[:20]) < MAX_ID:
+                fields[name] = str(int(value))
                 continue
             try:
                 fields[name] = str(await Compute(_uid if name == "uid" else _gid, value))

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from authlua.dialect import Dialect
 from authlua.protocol.dialect import WIRE
 from authlua.protocol.errors import LocalProtocolError, RemoteProtocolError
-from authlua.protocol.escaping import escape, unescape
+from authlua.protocol.escaping import escape, unescape, unescape_string
 from authlua.protocol.lines import Lines, parse_number, parse_version, split_param
 from authlua.protocol.messages import Auth, Cancel, Challenge, Cont, Fail, Hello, Ok, encode_fields
 from authlua.secret import Secret
@@ -195,7 +195,7 @@ class ClientConnection:
                     if message is not None:
                         yield message
                 elif word == "CANCEL" and tab:
-                    id = parse_number(rest)
+                    id = parse_number(self._number(rest))
                     if id is None:
                         raise RemoteProtocolError("CANCEL without a numeric id")
                     if self._turns.pop(id, None) is not None:
@@ -209,7 +209,7 @@ class ClientConnection:
                     self._announce(channel_binding=self.minor >= 3)
             else:
                 word, _, number = line.partition("\t")
-                pid = parse_number(number)
+                pid = parse_number(self._number(number))
                 if word != "CPID" or not pid:
                     raise RemoteProtocolError("expected CPID and a process id after VERSION")
                 self._stage = _Stage.OPEN
@@ -239,7 +239,7 @@ class ClientConnection:
         if mech is None:
             raise RemoteProtocolError(f"AUTH asks for mechanism {fields[0][:64]!a}, which was not offered")
         if "\x01" in rest:
-            fields = [unescape(field) for field in fields]
+            fields = [unescape_string(field) for field in fields]
         parts = [field.partition("=") for field in fields[1:]]
         response = parts.pop()[2] if parts and parts[-1][0] == "resp" else None
         params = [(name, value if equals else None) for name, equals, value in parts]
@@ -283,6 +283,8 @@ class ClientConnection:
                     if name == "channel_binding":
                         binding = _decode(value or "")
             else:
+                if "\t" in text:
+                    text = "not base64"
                 text = unescape(text)
             if text == "#":
                 self._turns[id] = _Turn.RUNNING
@@ -294,6 +296,9 @@ class ClientConnection:
             return Cancel(id)
         self._turns[id] = _Turn.RUNNING
         return Cont(id, Secret(data), binding)
+
+    def _number(self, rest: str) -> str:
+        return rest.partition("\t")[0] if self._wire.extra_words else rest
 
     def _refuse(self, id: int, reason: str) -> None:
         self._out.append(f"FAIL\t{id}\tcode=invalid_base64\treason={reason}\n")

@@ -22,3 +22,8 @@ def unescape(text: str) -> str:
     if "\x01" not in text:
         return text
     return _ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text)
+
+
+def unescape_string(text: str) -> str:
+    """What a field means to a server that keeps C strings: as `unescape`, up to the first NUL."""
+    return unescape(text).partition("\0")[0] if "\x01" in text else text

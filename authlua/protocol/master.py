@@ -7,7 +7,7 @@ from enum import Enum, auto
 from authlua.dialect import Dialect
 from authlua.protocol.dialect import WIRE
 from authlua.protocol.errors import LocalProtocolError, RemoteProtocolError
-from authlua.protocol.escaping import escape, unescape
+from authlua.protocol.escaping import escape, unescape_string
 from authlua.protocol.lines import Lines, parse_number, parse_version, split_param
 from authlua.protocol.messages import (
     CacheFlush,
@@ -126,7 +126,7 @@ class MasterConnection:
                 raise RemoteProtocolError(f"{word[:32]!a} is not served on this socket" if line else "empty line")
             if not args or args == [""]:
                 raise RemoteProtocolError(f"{word} without an id")
-            args = [unescape(arg) for arg in args]
+            args = [unescape_string(arg) for arg in args]
             if word == "CACHE-FLUSH":
                 yield CacheFlush(args[0], args[1:])
                 continue

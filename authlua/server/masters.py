@@ -61,11 +61,11 @@ class Master(Connection):
             for message in self._codec.receive(data):
                 match message:
                     case User(id, user, params):
-                        request = new_request(params, id=id)
+                        request = new_request(params, id=id, dialect=self._app.dialect)
                         self._start(request, self._app.core.auth.lookup_user(request, user))
                     case Pass(id, user, params):
                         if self._restricted_uid is None:
-                            request = new_request(params, id=id)
+                            request = new_request(params, id=id, dialect=self._app.dialect)
                             self._start(request, self._lookup_passdb(request, user))
                         else:
                             self._codec.send(Failed(id))
