@@ -1,0 +1,60 @@
+"""A real Dovecot with the settings of a profile of the conformance kit."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from authlua.conformance.profiles import Database, Profile, script_name
+from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
+
+ROOMY = """
+service auth {
+  client_limit = 8192
+}
+service anvil {
+  client_limit = 8192
+}
+"""
+
+IN_2_4 = {"default_realm": "default_domain"}
+
+
+def _databases(profile: Profile, dialect: str) -> str:
+    text = ""
+    for kind, databases in (("passdb", profile.passdbs), ("userdb", profile.userdbs)):
+        for number, database in enumerate(databases):
+            text += _database(kind, number, database, dialect)
+    return text
+
+
+def _database(kind: str, number: int, database: Database, dialect: str) -> str:
+    path = "{directory}/" + script_name(database.role)
+    if dialect == "2.3":
+        head = f"{kind} {{\n  driver = lua\n  args = file={path} blocking=no\n"
+    else:
+        head = f"{kind} number{number} {{\n  driver = lua\n  lua_file = {path}\n  {kind}_use_worker = no\n"
+    return head + "".join(f"  {name} = {value}\n" for name, value in database.settings.items()) + "}\n"
+
+
+def reference(profile: Profile, dialect: str) -> Dovecot:
+    """The Dovecot of *dialect* that plays *profile*; enter it to start it."""
+    kind: Any = {"2.3": Dovecot23, "2.4": Dovecot24}[dialect]
+
+    class Reference(kind):
+        def _configuration(self) -> str:
+            for name, text in profile.scripts().items():
+                Path(self.directory / name).write_text(text)
+            return super()._configuration()
+
+    settings = {"auth_debug": "no", "auth_failure_delay": "0"}
+    if dialect == "2.4":
+        settings["auth_internal_failure_delay"] = "0"
+    for name, value in profile.settings.items():
+        name = IN_2_4.get(name, name) if dialect == "2.4" else name
+        settings[f"auth_{name}"] = value
+    return Reference("", databases=_databases(profile, dialect), extra=ROOMY, **settings)
+
+
+def crashes(log: str) -> list[str]:
+    """The lines of a Dovecot's log that say that it crashed."""
+    return re.findall(r".*(?:Panic:|killed with signal|Fatal:|throttling|Raw backtrace).*", log)
