@@ -17,6 +17,9 @@ HIDDEN = frozenset({"user", "username", "domain", "login_user", "allow_nets", "a
 
 PROXY_FIELDS = ("proxy", "proxy_maybe", "proxy_always", "host", "port", "destuser")
 
+MAX_ORDINARY = 1024
+"""Names of fields that are remembered as ordinary ones."""
+
 MAX_DELAY = 300
 """Seconds that ``delay_until`` may hold a success back."""
 
@@ -48,9 +51,14 @@ class FieldSetter:
             "nodelay": self._nodelay,
             "delay_until": self._check_delay,
         }
+        self._ordinary: set[str] = set()
+        """Names seen before that mean nothing to us, so that no rule need be tried on them again."""
 
     def set_passdb_field(self, request: AuthRequest, name: str, value: str | None, *, default_scheme: str) -> None:
         """One field from a passdb."""
+        if name in self._ordinary:
+            request.passdb_fields[name] = value
+            return
         if ":" in name:
             kept = self._suffix(request.passdb_fields, name)
             if kept is None:
@@ -75,6 +83,8 @@ class FieldSetter:
             act = self._special.get(name)
             if act is not None:
                 act(request, value or "")
+            elif len(self._ordinary) < MAX_ORDINARY:
+                self._ordinary.add(name)
             request.passdb_fields[name] = value
 
     def set_userdb_field(self, request: AuthRequest, name: str, value: str | None) -> None:

@@ -4,6 +4,9 @@ from authlua.dialect import Dialect
 from authlua.request import AuthRequest
 from authlua.variables import ExpansionError, Template, request_variables
 
+MAX_KNOWN = 4096
+"""Names whose normal form is remembered."""
+
 
 class NameRefused(ValueError):
     """The name cannot be a user's; the message is for the log."""
@@ -39,6 +42,8 @@ class Names:
         self._default_realm = default_realm
         self._separator = separator[:1]
         self._masters = masters
+        # what becomes of a name hangs on nothing but the name, unless the format looks at more of the request
+        self._known: dict[str, str] | None = {} if format is None or {"user"}.issuperset(format.variables) else None
 
     def set_user(self, request: AuthRequest, name: str) -> None:
         """Make *name* the request's user, and its master part, if it has one, the master.
@@ -53,8 +58,16 @@ class Names:
             request.original_user = name
         if request.cert_username:
             name = request.cert_username
-        request.user = None
-        request.user = self._normalize(request, name)
+        known = self._known
+        user = known.get(name) if known is not None else None
+        if user is None:
+            request.user = None
+            user = self._normalize(request, name)
+            if known is not None:
+                if len(known) >= MAX_KNOWN:
+                    known.clear()
+                known[name] = user
+        request.user = user
         if request.translated_user is None:
             request.translated_user = request.user
         if target is not None:

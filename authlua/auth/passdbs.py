@@ -201,7 +201,7 @@ class PassdbChain:
         except passwords.UnknownScheme as error:
             self._log("error", str(error), request, {"passdb": entry.name})
         except passwords.MalformedHash as error:
-            self._log("error", describe(error, stored, entry.default_scheme), request, {"passdb": entry.name})
+            self._log("error", describe(error), request, {"passdb": entry.name})
         except passwords.SchemeMismatch as error:
             self._info(entry, request, str(error))
         else:
@@ -265,7 +265,7 @@ class PassdbChain:
             self._log("error", str(error), request, {"passdb": entry.name})
             return PassdbResult.SCHEME_NOT_AVAILABLE
         except passwords.MalformedHash as error:
-            self._log("error", describe(error, stored, entry.default_scheme), request, {"passdb": entry.name})
+            self._log("error", describe(error), request, {"passdb": entry.name})
             return INTERNAL_FAILURE
         if not matches:
             self._refused(entry, request, "Password mismatch")
@@ -516,12 +516,9 @@ def _credentials(
     )
 
 
-def describe(error: passwords.MalformedHash, stored: str, default_scheme: str) -> str:
-    """Dovecot's text for a stored password that cannot be used."""
-    if error.stage == "decode":
-        scheme, _, _ = passwords.split_scheme(stored, default_scheme)
-        return f"Password data is not valid for scheme {scheme}: {error}"
-    return f"Invalid password in passdb: {error}"
+def describe(error: passwords.MalformedHash) -> str:
+    """Dovecot's line for a stored password that cannot be used."""
+    return str(error) if error.stage == "decode" else f"Invalid password in passdb: {error}"
 
 
 def _snapshot(request: AuthRequest) -> None:

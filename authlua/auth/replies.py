@@ -144,9 +144,13 @@ class Replies:
         if self._anonymous_username and request.user == self._anonymous_username and "anonymous" not in fields:
             pairs.append(("anonymous", None))
 
-    def _passdb_pairs(self, fields: Iterable[tuple[str, str | None]], *, ok: bool) -> Pairs:
-        bare = self._spelling.bare if ok else frozenset()
-        return self._spelled((n, None if n in bare else v) for n, v in fields if not is_hidden(n))
+    def _passdb_pairs(self, fields: Fields, *, ok: bool) -> Pairs:
+        pairs = self._spelled([pair for pair in fields if not is_hidden(pair[0])])
+        if ok:
+            for name in self._spelling.bare:
+                if name in fields:
+                    pairs = [(name, None) if pair[0] == name else pair for pair in pairs]
+        return pairs
 
     def _userdb_pairs(self, fields: Iterable[tuple[str, str | None]] | None) -> Pairs:
         return self._spelled(fields or ())
