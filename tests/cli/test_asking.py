@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from authlua.cli import main
+from authlua.conformance.raw import PATIENCE, RawConnection
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
-from tests.reference.raw import PATIENCE, RawConnection
 
 SCRIPT = Path(__file__).parent.parent / "reference" / "auth.lua"
 

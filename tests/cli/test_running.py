@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from authlua.cli import main
-from tests.reference.raw import PATIENCE, RawConnection
+from authlua.conformance.raw import PATIENCE, RawConnection
 
 SCRIPT = Path(__file__).parent.parent / "reference" / "auth.lua"
 

@@ -16,14 +16,14 @@ import structlog
 import trio
 
 from authlua.config import load
+from authlua.conformance.raw import SilenceError
 from authlua.secret import Secret
-from authlua.server.core import Lasting, open_core
 from authlua.server.app import App
 from authlua.server.clients import Client
+from authlua.server.core import Lasting, open_core
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS
 from authlua.server.masters import Master
 from tests.dialogues.targets import LISTENERS
-from tests.reference.raw import SilenceError
 
 PATIENCE = 20.0
 """Seconds, which pass in no time."""

@@ -1,6 +1,6 @@
 """Who the dialogues are played against: a real Dovecot of each series, and authlua on sockets of its own.
 
-All serve the same script, ``tests/reference/auth.lua``, and are one `dialogue.Target` each.
+All serve the same script, ``authlua/conformance/script.lua``, and are one `dialogue.Target` each.
 """
 
 import shutil
@@ -10,13 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from authlua.conformance.dialogue import NotPlayed
+from authlua.conformance.raw import PATIENCE, RawConnection
+from authlua.conformance.words import SCRIPT
 from authlua.sasl import MECHS
-from tests.dialogues.dialogue import NotPlayed
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
-from tests.reference.raw import PATIENCE, RawConnection
-
-SCRIPT = Path(__file__).parents[1] / "reference" / "auth.lua"
-
 
 LISTENERS = {
     "login": ("login", "0666"),

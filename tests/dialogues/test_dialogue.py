@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dialogues import dialogue as d
-from tests.reference.raw import SilenceError
+from authlua.conformance import dialogue as d
+from authlua.conformance.raw import SilenceError
 
 Answers = dict[bytes, Sequence[bytes | None]]
 

@@ -7,17 +7,16 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from tests.dialogues import dialogue as d
+from authlua.conformance import dialogue as d
 from tests.dialogues.memory import memory_target
 from tests.dialogues.targets import AuthluaTarget, DovecotTarget, configuration
 from tests.reference.dovecot import REPOSITORY, why_not
 
-DIALOGUES = [d.parse(path) for path in sorted(Path(__file__).parent.glob("*.txt"))]
+DIALOGUES = d.fixed()
 ROWS = 72
 LOG_TAIL = 10
 

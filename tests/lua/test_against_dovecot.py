@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
+from authlua.conformance.raw import RawConnection
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.results import PassdbResult
 from authlua.secret import Secret
 from tests.lua.conftest import SCRIPTS, Bench, Line, computing, login
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
-from tests.reference.raw import RawConnection
 
 BOTH = [
     pytest.param((Dovecot23, Dialect.V2_3), marks=pytest.mark.dovecot, id="2.3"),

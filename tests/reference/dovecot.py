@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from tests.reference.raw import PATIENCE, RawConnection
+from authlua.conformance.raw import PATIENCE, RawConnection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BOOTSTRAPPED = REPOSITORY / ".cache" / "dovecot-2.4"

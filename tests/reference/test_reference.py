@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from authlua.conformance.raw import RawConnection, SilenceError
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
-from tests.reference.raw import RawConnection, SilenceError
 
 SCRIPT = Path(__file__).with_name("auth.lua")
 BOTH = [

@@ -46,7 +46,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.reference.raw import Greeting
+from authlua.conformance.raw import Greeting
 
 CLIENTS = frozenset({"login", "client", "auth-login"})
 MASTERS = frozenset({"master", "userdb"})
@@ -142,6 +142,12 @@ class Dialogue:
 
 
 # -- reading a file
+
+
+def fixed() -> list[Dialogue]:
+    """The dialogues that come with the kit: every row of the protocol's checklist."""
+    return [parse(path) for path in sorted((Path(__file__).parent / "dialogues").glob("*.txt"))]
+
 
 _LINE = re.compile(
     r"""(?: \[ (?P<tags> [^]]+ ) \] \  )?
