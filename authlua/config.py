@@ -103,8 +103,8 @@ def _read_path(value: Any, context: Context) -> Path:
 
 def _read_location(value: Any, context: Context) -> str:
     template = _read_template(value, context)
-    if not template.startswith("maildir:"):
-        raise ValueError('expected "maildir:PATH"')
+    if not template.startswith(("maildir:", "imap://", "imaps://", "exec:")):
+        raise ValueError('expected "maildir:PATH", "imap://HOST", "imaps://HOST" or "exec:COMMAND"')
     return template
 
 
@@ -444,6 +444,8 @@ class MailSettings:
     location: str = key(LOCATION, "maildir:~/Maildir")
     separator: str = key(one_of("/", "."), "/")
     attribute_dict: str = key(ATTRIBUTE_DICT, "")
+    imap_password: str = key(SECRET, "")
+    """Of the master user that a location names."""
 
 
 DRIVER_KEYS: Mapping[str, Collection[str]] = {

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from authlua.config import Settings
     from authlua.server import Core, MailScripts
 
+DOVEADM = "exec:doveadm exec imap -u %{user} -o imap_metadata=yes"
+"""The location that ``--doveadm`` stands for."""
+
 HELP = "run a mail script for one user or for all"
 
 
@@ -25,7 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--user", metavar="NAME", help="for this user")
     who.add_argument("--all", action="store_true", help="for every user that the userdb lists")
     parser.add_argument("--script", metavar="LUA", help="the mail script (default: mail.script of the configuration)")
-    parser.add_argument("--maildir", metavar="DIR", help="where the Maildir is; may hold variables such as %%d/%%n")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--maildir", metavar="DIR", help="where the Maildir is; may hold variables such as %%d/%%n")
+    place.add_argument("--imap", metavar="URL", help="ask this server: imap://[MASTER@]HOST[:PORT] or imaps://…")
+    place.add_argument("--doveadm", action="store_true", help="ask Dovecot through `doveadm exec imap`")
     parser.add_argument("--metadata", metavar="FILE", help="where a Maildir's metadata is; may hold variables")
     parser.add_argument(
         "--service", metavar="NAME", default="authlua", help="what user.service says (default: authlua)"
@@ -81,8 +87,8 @@ def _settings(args: argparse.Namespace) -> "Settings":
         changes["script"] = Path(args.script)
         if not changes["script"].is_file():
             raise ConfigError([f"--script: no such file: {args.script}"])
-    if args.maildir:
-        location = f"maildir:{args.maildir}"
+    location = f"maildir:{args.maildir}" if args.maildir else DOVEADM if args.doveadm else args.imap
+    if location:
         try:
             changes["location"] = LOCATION.read(location, Context(Path(), settings.server.dialect, ()))
         except ValueError as error:

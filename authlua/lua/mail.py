@@ -73,6 +73,8 @@ class MailScript:
         if self._engine.closed:
             return
         _close(self._engine, self._calls)
+        self._handle.storage.close()
+        self._entries = None
 
     # -- for Python extensions; what is pushed is an argument for `call`
 
@@ -108,6 +110,7 @@ class MailScript:
             return None
         ok, *rest = step if isinstance(step, tuple) else (step,)
         self._collect(name)
+        self._handle.storage.close()
         if not ok:
             message = "(null)" if not rest or rest[0] is None else text(rest[0])
             raise ScriptError(f"{name}(user) failed: lua_pcall({name}, 1, 2) failed: {message}")

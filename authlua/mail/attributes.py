@@ -83,6 +83,7 @@ class AttributeFile:
                     continue
                 time.sleep(0.05)
         try:
+            keep_owner(descriptor, self._path)
             yield descriptor
             os.replace(lock, self._path)
         except BaseException:
@@ -90,6 +91,18 @@ class AttributeFile:
             raise
         finally:
             os.close(descriptor)
+
+
+def keep_owner(new: int | Path, old: Path) -> None:
+    """Give the file *new* to whoever owns *old*, or else the folder that *old* is to be in; only root can."""
+    if os.geteuid() != 0:
+        return
+    try:
+        state = old.stat()
+        os.chmod(new, state.st_mode & 0o777)
+    except FileNotFoundError:
+        state = old.parent.stat()
+    os.chown(new, state.st_uid, state.st_gid)
 
 
 def _scope(key: str) -> str:

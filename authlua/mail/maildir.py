@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from authlua.mail import names
-from authlua.mail.attributes import AttributeFile
+from authlua.mail.attributes import AttributeFile, keep_owner
 from authlua.mail.storage import ALL_FLAGS, SEEN, BoxFlag, Mail, Status, StorageError
 
 _LETTERS = {"R": 1, "F": 2, "T": 4, "S": 8, "D": 16}
@@ -152,13 +152,21 @@ class Maildir:
     def _create(self, vname: str, path: Path, flags: int) -> None:
         """As ``core:2.3.21.1:src/lib-storage/index/maildir/maildir-storage.c:maildir_mailbox_create``."""
         try:
-            for part in ("cur", "new", "tmp"):
-                (path / part).mkdir(parents=True, exist_ok=True)
-            if vname != "INBOX":
-                (path / "maildirfolder").touch()
-            guid = os.urandom(16).hex()
-            with (path / "dovecot-uidlist").open("x") as file:
-                file.write(f"3 V{int(time.time())} N1 G{guid}\n")
+            if not self._root.exists():
+                self._root.mkdir(mode=0o700, parents=True)
+                keep_owner(self._root, self._root.parent / "new")
+            for part in (path, path / "cur", path / "new", path / "tmp"):
+                if not part.exists():
+                    part.mkdir(mode=0o700)
+                    keep_owner(part, self._root / "new-one")
+            for name, text in (
+                ("maildirfolder", "" if vname != "INBOX" else None),
+                ("dovecot-uidlist", f"3 V{int(time.time())} N1 G{os.urandom(16).hex()}\n"),
+            ):
+                if text is not None:
+                    with (path / name).open("x") as file:
+                        file.write(text)
+                    keep_owner(path / name, self._root / "new-one")
         except FileExistsError:
             return  # Dovecot was quicker
         except OSError as error:
@@ -177,6 +185,7 @@ class Maildir:
         if line not in lines:
             fresh = path.with_name("subscriptions.authlua")
             fresh.write_text("".join(f"{one}\n" for one in [*lines, line]))
+            keep_owner(fresh, path)
             os.replace(fresh, path)
 
 

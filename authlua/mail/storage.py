@@ -169,8 +169,9 @@ class Box(Protocol):
 class Storage(Protocol):
     """All mailboxes of one user."""
 
-    separator: str
-    """Stands between the parts of a mailbox's visible name."""
+    @property
+    def separator(self) -> str:
+        """Stands between the parts of a mailbox's visible name."""
 
     def storage_name(self, vname: str) -> str:
         """What the store calls the mailbox that users see as *vname*."""

@@ -3,12 +3,14 @@
 A script and its storage block, so everything of theirs runs in threads, at most `JOBS` at a time.
 """
 
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
@@ -17,6 +19,8 @@ from authlua.dialect import Dialect
 from authlua.errors import ConfigError
 from authlua.lua import MailScript, ScriptLog, ScriptOptions, load_mail_script, user_variables
 from authlua.mail import Maildir, MailUser, Storage, StorageError, user_from_fields
+from authlua.secret import Secret
+from authlua.services import ImapServer, ImapStorage, exec_server, imap_server
 from authlua.variables import ExpansionError, compile_template
 
 if TYPE_CHECKING:
@@ -59,16 +63,37 @@ class MailScripts:
 
     def storage(self, user: MailUser) -> Storage:
         """The mail of *user*; raises `StorageError`."""
+        location = self.mail.location
+        if location.startswith("exec:"):
+            command = [self._expand(word, user) for word in shlex.split(location.removeprefix("exec:"))]
+            return ImapStorage(exec_server(command))
+        if location.startswith(("imap://", "imaps://")):
+            return ImapStorage(self._imap_server(urlsplit(self._expand(location, user)), user))
+        return self._maildir(user)
+
+    def _imap_server(self, url: SplitResult, user: MailUser) -> ImapServer:
+        tls = url.scheme == "imaps"
+        try:
+            port = url.port or (993 if tls else 143)
+        except ValueError as error:
+            raise StorageError(f"mail.location: {error}") from error
+        return imap_server(
+            url.hostname or "localhost",
+            port,
+            tls=tls,
+            user=user.username,
+            master=unquote(url.username or ""),
+            password=Secret(self.mail.imap_password.encode()),
+        )
+
+    def _maildir(self, user: MailUser) -> Maildir:
         where = self._expand(self.mail.location, user)
         attributes = self._expand(self.mail.attribute_dict, user).removeprefix("file:")
-        if where.startswith("maildir:"):
-            root = self._path(where.removeprefix("maildir:"), user)
-            return Maildir(
-                root,
-                attributes=self._path(attributes, user) if attributes else None,
-                separator=self.mail.separator,
-            )
-        raise StorageError(f"mail.location: no way to {where}")
+        return Maildir(
+            self._path(where.removeprefix("maildir:"), user),
+            attributes=self._path(attributes, user) if attributes else None,
+            separator=self.mail.separator,
+        )
 
     def _expand(self, template: str, user: MailUser) -> str:
         try:

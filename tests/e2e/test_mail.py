@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from authlua.mail import Mailbox, StorageError
+from authlua.secret import Secret
+from authlua.services import ImapStorage, imap_server
 from tests.e2e import dovecot as real
 from tests.e2e.dovecot import Dovecot
 from tests.e2e.programs import Scene
 from tests.e2e.server import serving
 from tests.e2e.stack import DOMAIN, PASSWORD, Stack, running_stack
+from tests.mail.living import in_thread
 
 SCRIPT = """
 function mail_user_created(user)
@@ -121,6 +125,44 @@ def test_a_pop3_user_is_refused_in_the_words_of_pop3(sessions: Sessions) -> None
         stream.flush()
         lines = stream.read().decode().splitlines()
     assert "-ERR no mail today" in lines
+
+
+def test_mail_is_read_over_the_network(sessions: Sessions) -> None:
+    """An IMAP server is asked as the user, over a connection that is made when it is needed."""
+    with imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap) as client:
+        client.login(f"alice@{DOMAIN}", PASSWORD)
+        client.append("INBOX", "\\Flagged", None, b"Subject: over the network\r\n\r\nhello\r\n")  # type: ignore[arg-type]
+    server = imap_server(
+        "127.0.0.1",
+        sessions.dovecot.imap,
+        tls=False,
+        user=f"alice@{DOMAIN}",
+        master="",
+        password=Secret(PASSWORD.encode()),
+    )
+    storage = ImapStorage(server)
+
+    def read() -> tuple[list[int], bytes, list[str]]:
+        box = Mailbox(storage, "INBOX")
+        mails = list(box.mails())
+        found = [mail.flags for mail in mails], box.header(mails[-1].uid), list(storage.mailboxes())
+        storage.close()
+        return found
+
+    flags, header, names = in_thread(read)
+    assert flags[-1] == 2
+    assert b"Subject: over the network" in header
+    assert names[0] == "INBOX"
+
+
+def test_a_wrong_password_is_the_servers_to_explain(sessions: Sessions) -> None:
+    """The error is a storage error with the server's words, and without the password."""
+    server = imap_server(
+        "127.0.0.1", sessions.dovecot.imap, tls=False, user=f"alice@{DOMAIN}", master="", password=Secret(b"secr3t!")
+    )
+    with pytest.raises(StorageError, match="Authentication failed") as caught:
+        in_thread(lambda: Mailbox(ImapStorage(server), "INBOX").open())
+    assert "secr3t" not in str(caught.value)
 
 
 def test_no_secret_of_the_session_is_logged(sessions: Sessions) -> None:

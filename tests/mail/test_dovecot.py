@@ -1,0 +1,178 @@
+"""Maildir and IMAP say what a running Dovecot says: of the recorded store, and of made-up ones."""
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authlua.mail import FLAG_NAMES, BoxFlag, Mailbox, Maildir, Storage, StorageError
+from authlua.services import ImapStorage, exec_server
+from tests.mail.living import NOBODY, Store, in_thread, serving
+from tests.mail.recorded import VECTORS, forgiving, recordings, run
+
+pytestmark = [pytest.mark.dovecot, pytest.mark.root]
+
+USER = "alice@example.org"
+ALL = 0x26FF
+DIFFERENT = {
+    "mailbox": {"names Archive/2024", "names Nope/Deeper", "names INBOX/Child", "names inbox/child"},
+    "metadata": {
+        "mailbox key case",
+        "user key case",
+        "user list all private",
+        "user list two",
+        "INBOX list private",
+    },
+}
+"""What IMAP does not tell: names on disk, keys by their case, and a list of all that belongs to the user."""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    """One Dovecot for all users of this file."""
+    with tempfile.TemporaryDirectory() as directory, serving(Path(directory)) as store:
+        yield store
+
+
+@pytest.mark.parametrize("name", ["constants", "mailbox", "metadata", "recent", "status", "user"])
+def test_scripts_see_the_same_through_imap(name: str, store: Store, monkeypatch: Any) -> None:
+    """A script that runs on a Maildir runs on an IMAP server, and is told the same."""
+    recording = recordings(VECTORS / "expected" / f"{name}.json")["2.3.19.1"]
+    user = f"{name}@example.org"
+    home = store.fill(user)
+    got = in_thread(lambda: run(recording.script, recording.dialect, home, store.imap(user), monkeypatch))
+    ours = {"storage.keys", "storage.values", "auto_create flag", "auto_create made it permanent"}
+    exempt = DIFFERENT.get(name, set()) | ours
+    assert (got.failure, list(got.log)) == (None, [])
+    wanted = [forgiving(result) for result in recording.results if result.get("case") not in exempt]
+    assert [forgiving(result) for result in got.results if result.get("case") not in exempt] == wanted
+
+
+@pytest.mark.parametrize("name", ["string_deinit_only_pre", "positive", "deinit_negative"])
+def test_hooks_end_the_same_through_imap(name: str, store: Store, monkeypatch: Any) -> None:
+    """The connection is made when a hook needs it, and gone when the hook is done."""
+    recording = recordings(VECTORS / "expected" / "hooks" / f"{name}.json")["2.3.19.1"]
+    home = store.fill(f"{name}@example.org")
+    storage = store.imap(home.name)
+    got = in_thread(lambda: run(recording.script, recording.dialect, home, storage, monkeypatch))
+    assert list(got.results) == list(recording.results)
+    assert got.failure is None
+
+
+def test_a_program_that_serves_nothing_is_told_by_its_exit_code() -> None:
+    """What runs on the other end of the pipes says by its end that it cannot."""
+    storage = ImapStorage(exec_server(["sh", "-c", "exit 89"]))
+    with pytest.raises(StorageError, match="exit code 89"):
+        in_thread(lambda: Mailbox(storage, "INBOX").open())
+
+
+# -- made-up stores
+
+FLAGS = st.sets(st.sampled_from("DFRSTabc")).map(lambda letters: "".join(sorted(letters)))
+MESSAGE = st.tuples(st.sampled_from(["cur", "cur", "new"]), st.booleans(), FLAGS, st.integers(0, 9))
+NAMES = ["", ".Archive", ".Entw&APw-rfe", ".a.b"]
+
+
+@st.composite
+def stores(draw: st.DrawFn) -> dict[str, Any]:
+    """A store as ``mkmaildir.py`` builds it: mails with and without UIDs, seen and new, with keywords."""
+    mailboxes = []
+    for number, directory in enumerate(draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))):
+        messages, uid = [], 0
+        for index, (where, known, flags, gap) in enumerate(draw(st.lists(MESSAGE, max_size=7))):
+            uid += 1 + gap
+            messages.append(
+                {
+                    "uid": uid if known else None,
+                    "flags": flags,
+                    "where": where,
+                    "base": f"17000{draw(st.integers(10000, 99999))}.M{index}P{number}.host",
+                    "date": 1_700_000_000 + index,
+                    "headers": {"Subject": f"mail {index}", "Date": "Tue, 14 Nov 2023 22:13:20 +0000"},
+                    "body": "hello\n" * draw(st.integers(1, 3)),
+                }
+            )
+        mailboxes.append(
+            {
+                "dir": directory,
+                "uidvalidity": 1_700_000_000 + number,
+                "uidnext": uid + draw(st.integers(1, 5)),
+                "guid": f"{number + 1:032x}",
+                "keywords": ["Work", "$Label1", "x.y"],
+                "messages": messages,
+            }
+        )
+    if all(box["dir"] for box in mailboxes):
+        mailboxes[0]["dir"] = ""
+    return {"mailboxes": mailboxes}
+
+
+def described(storage: Storage, name: str, *, sizes: bool) -> tuple[Any, Any]:
+    box = Mailbox(storage, name, 1)
+    status = box.status(ALL)._replace(highest_modseq=0, no_modseq_tracking=False)
+    mails = [mail if sizes else mail._replace(size=0) for mail in box.mails()]
+    box.close()
+    return status, [mail._replace(keywords=sorted(mail.keywords)) for mail in mails]
+
+
+COUNTER = itertools.count()
+
+
+@settings(max_examples=10, deadline=None)
+@given(spec=stores())
+def test_maildir_imap_and_doveadm_agree(spec: dict[str, Any], store: Store) -> None:
+    """Of any store: each number of its mailboxes, each UID, flag and keyword of its mails."""
+    user = f"user{next(COUNTER)}@example.org"
+    root = store.fill(user, spec) / "Maildir"
+    maildir = Maildir(root)
+    names = sorted(maildir.mailboxes())
+    ours = {name: described(maildir, name, sizes=False) for name in names}
+    imap = store.imap(user)
+    theirs = in_thread(lambda: ({name: described(imap, name, sizes=False) for name in names}, imap.close())[0])
+    assert ours == theirs
+    fields = "messages recent uidnext uidvalidity unseen"
+    rows = store.doveadm("mailbox", "status", "-u", user, fields, *names)
+    assert {row["mailbox"]: {key: int(row[key]) for key in fields.split()} for row in rows} == {
+        name: {key: getattr(status, key) for key in fields.split()} for name, (status, _) in ours.items()
+    }
+    for name in names:
+        rows = store.doveadm("fetch", "-u", user, "uid seq flags", "mailbox", name)
+        assert [
+            (int(row["uid"]), int(row["seq"]), sorted(set(row["flags"].split()) - {"\\Recent"})) for row in rows
+        ] == [
+            (
+                mail.uid,
+                mail.seq,
+                sorted([*(flag for bit, flag in enumerate(FLAG_NAMES) if mail.flags >> bit & 1), *mail.keywords]),
+            )
+            for mail in ours[name][1]
+        ]
+
+
+def test_metadata_is_dovecots_and_dovecot_reads_ours(store: Store) -> None:
+    """Both write the same file, values with line breaks and control characters included."""
+    user = "metadata-both@example.org"
+    home = store.fill(user)
+    box = Mailbox(Maildir(home / "Maildir", attributes=home / "dovecot-attributes"), "Archive")
+    value = "two\nlines\tand \x01 and ü"
+    box.metadata_set("/private/note", value.encode())
+    assert store.said("mailbox", "metadata", "get", "-u", user, "Archive", "/private/note") == value + "\n"
+    store.said("mailbox", "metadata", "set", "-u", user, "Archive", "/private/theirs", value)
+    assert box.metadata_get(["/private/theirs", "/private/note"]) == [value.encode()] * 2
+
+
+def test_dovecot_takes_over_a_mailbox_that_a_script_made(store: Store) -> None:
+    """It is as if Dovecot had made it: same UIDVALIDITY, subscribed, its files the user's own."""
+    user = "maker@example.org"
+    root = store.fill(user) / "Maildir"
+    flags = BoxFlag.AUTO_CREATE | BoxFlag.AUTO_SUBSCRIBE
+    status = Mailbox(Maildir(root), "Made/Here", flags).status(ALL)
+    (row,) = store.doveadm("mailbox", "status", "-u", user, "uidvalidity uidnext messages", "Made/Here")
+    assert (int(row["uidvalidity"]), row["uidnext"], row["messages"]) == (status.uidvalidity, "1", "0")
+    assert "Made/Here" in store.said("mailbox", "list", "-s", "-u", user).splitlines()
+    assert {path.stat().st_uid for path in (root / ".Made.Here").rglob("*")} == {NOBODY}
