@@ -199,8 +199,8 @@ def _service(request: AuthRequest) -> str:
     params = request._params
     if "protocol" not in params:
         return params.get("service") or ""
-    last = next(name for name in reversed(params) if name in ("service", "protocol"))
-    return params[last] or ""
+    said = [value for name, value in params.items() if name in ("service", "protocol")]
+    return said[-1] or ""
 
 
 def _secured(request: AuthRequest) -> str:
