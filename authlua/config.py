@@ -153,6 +153,13 @@ def _read_template(value: Any, context: Context) -> str:
     return value
 
 
+def _read_hash(value: Any, context: Context) -> str:
+    hashes = "md5, sha1, sha224, sha256, sha384, sha512, sha3-256, sha3-512"
+    if value not in hashes.split(", "):
+        raise ValueError(f"expected one of {hashes}")
+    return str(value)
+
+
 def _read_file(value: Any, context: Context) -> str:
     path = Path(_read_template(value, context))
     if path.is_absolute() or not value:
@@ -215,12 +222,14 @@ FILTER = Kind("list of mechanisms", _read_filter, lambda names: [name.lower() fo
 TEMPLATE = Kind("template", _read_template)
 LOCATION = Kind("template", _read_location)
 ATTRIBUTE_DICT = Kind("template", _read_attribute_dict)
+HASH = Kind("name of a hash", _read_hash)
 FILE = Kind("path template", _read_file)
 FIELDS = Kind(
     "table of templates",
     _read_fields,
     lambda fields: {name: "<hidden>" if name.startswith("pass") else value for name, value in fields},
 )
+ATTRIBUTES = Kind("table of templates", _read_fields, dict)
 # a script's own settings may be anything, connection strings included, so their values are never shown
 SETTINGS = Kind("table of texts", _read_settings, lambda settings: dict.fromkeys(settings, "<hidden>"))
 SECRET = Kind("text", _is(str, "expected a text"), lambda secret: secret and "<hidden>")
@@ -294,9 +303,6 @@ def keys(section: type) -> dict[str, Key]:
     return {field.name: field.metadata["key"] for field in dataclasses.fields(section)}
 
 
-_POLICY = "the policy server"
-
-
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """``[server]``"""
@@ -359,17 +365,37 @@ class AuthSettings:
     cache_ttl: float = key(DURATION, 3600.0)
     cache_negative_ttl: float = key(DURATION, 3600.0)
     cache_verify_password_with_worker: bool = key(SWITCH, False)
-    policy_server_url: str = key(TEXT, "", later=_POLICY)
-    policy_server_api_header: str = key(SECRET, "", later=_POLICY)
-    policy_server_timeout: float = key(DURATION, 2.0, later=_POLICY)
-    policy_hash_mech: str = key(TEXT, "sha256", later=_POLICY)
-    policy_hash_nonce: str = key(SECRET, "", later=_POLICY)
-    policy_hash_truncate: int = key(NUMBER, 12, later=_POLICY)
-    policy_reject_on_fail: bool = key(SWITCH, False, later=_POLICY)
-    policy_check_before_auth: bool = key(SWITCH, True, later=_POLICY)
-    policy_check_after_auth: bool = key(SWITCH, True, later=_POLICY)
-    policy_report_after_auth: bool = key(SWITCH, True, later=_POLICY)
-    policy_log_only: bool = key(SWITCH, False, later=_POLICY)
+    policy_server_url: str = key(SECRET, "")
+    policy_server_api_header: str = key(SECRET, "")
+    policy_server_timeout: float = key(DURATION, 2.0)
+    policy_hash_mech: str = key(HASH, "sha256")
+    policy_hash_nonce: str = key(SECRET, "")
+    policy_hash_truncate: int = key(NUMBER, 12)
+    policy_request_attributes: tuple[tuple[str, str], ...] = key(
+        ATTRIBUTES,
+        (
+            ("login", "%{requested_username}"),
+            ("pwhash", "%{hashed_password}"),
+            ("remote", "%{rip}"),
+            ("device_id", "%{client_id}"),
+            ("protocol", "%s"),
+            ("session_id", "%{session}"),
+        ),
+        since_2_4=(
+            ("login", "%{requested_username}"),
+            ("pwhash", "%{hashed_password}"),
+            ("remote", "%{remote_ip}"),
+            ("device_id", "%{client_id}"),
+            ("protocol", "%{protocol}"),
+            ("session_id", "%{session}"),
+            ("fail_type", "%{fail_type}"),
+        ),
+    )
+    policy_reject_on_fail: bool = key(SWITCH, False)
+    policy_check_before_auth: bool = key(SWITCH, True)
+    policy_check_after_auth: bool = key(SWITCH, True)
+    policy_report_after_auth: bool = key(SWITCH, True)
+    policy_log_only: bool = key(SWITCH, False)
 
 
 _RULES = one_of("return", "return-ok", "return-fail", "continue", "continue-ok", "continue-fail")._replace(name="rule")
@@ -696,6 +722,7 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
         *_check_mechanisms(settings),
         *_check_listeners(settings, told),
         *_check_names(settings),
+        *_check_policy(settings.auth),
     ]
 
 
@@ -786,6 +813,16 @@ def _check_listeners(settings: Settings, told: Sequence[str]) -> list[str]:
             problems.append(f"{where}: kind {listener.kind} needs a [[passdb]] that is not master")
         if listener.kind in ("master", "login-master", "userdb") and not settings.userdbs:
             problems.append(f"{where}: kind {listener.kind} needs a [[userdb]]")
+    return problems
+
+
+def _check_policy(auth: AuthSettings) -> list[str]:
+    problems = []
+    if auth.policy_server_url:
+        if not re.match(r"https?://[^/?]", auth.policy_server_url):
+            problems.append("auth.policy_server_url: expected an address that begins with http:// or https://")
+        if not auth.policy_hash_nonce:
+            problems.append("auth.policy_hash_nonce: a policy server needs one, a random text that stays secret")
     return problems
 
 

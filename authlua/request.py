@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from authlua.fields import Fields
+from authlua.results import PassdbResult
 from authlua.secret import Secret
 
 Params = Iterable[tuple[str, str | None]]
@@ -61,6 +62,13 @@ class AuthRequest:
     """A userdb field asked for a temporary failure."""
     userdb_prefetched = False
     """A passdb started the userdb reply."""
+    result: PassdbResult | None = None
+    """What the login came to; `None` as long as that is open."""
+    policy_asked = False
+    """The policy server was asked before the first passdb."""
+    policy_refused = False
+    policy_delay = 0
+    """Seconds the policy server let it wait, or would have."""
     cached: bool | None = None
     """The last passdb asked was answered from the cache; `None`: it is not cached."""
 

@@ -138,8 +138,17 @@ TCP = "address = '[::1]:9'\n"
     ("text", "problem"),
     [
         (
-            "[auth]\npolicy_server_url = 'x'",
-            'auth.policy_server_url: the policy server is not available yet, only "" is accepted',
+            "[auth]\npolicy_server_url = 'x'\npolicy_hash_nonce = 'x'",
+            "auth.policy_server_url: expected an address that begins with http:// or https://",
+        ),
+        (
+            "[auth]\npolicy_server_url = 'http://x/'",
+            "auth.policy_hash_nonce: a policy server needs one, a random text that stays secret",
+        ),
+        (
+            "[auth]\npolicy_hash_mech = 'rot13'",
+            "auth.policy_hash_mech: expected one of md5, sha1, sha224, sha256, sha384, sha512, sha3-256, sha3-512, "
+            'got "rot13"',
         ),
         (f"[[listener]]\nkind = 'metrics'\n{TCP}", "listener.kind: the metrics listener is not available yet"),
         (CLIENT, "listener: needs a path or an address, one of the two"),

@@ -35,6 +35,7 @@ KEPT_TO = {
     "bcrypt": {"passwords"},
     "argon2": {"passwords"},
     "pamela": {"databases"},
+    "httpx": {"services"},
 }
 
 

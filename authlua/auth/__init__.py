@@ -7,6 +7,7 @@ from authlua.auth.cache import CacheKey
 from authlua.auth.databases import RULES, Log, Passdb, PassdbEntry, Rule, Userdb, UserdbEntry
 from authlua.auth.flow import Auth, AuthOptions
 from authlua.auth.penalty import Penalty
+from authlua.auth.policy import Policy, PolicyOptions
 from authlua.auth.requests import new_request
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Passdb",
     "PassdbEntry",
     "Penalty",
+    "Policy",
+    "PolicyOptions",
     "Rule",
     "Userdb",
     "UserdbEntry",

@@ -18,6 +18,7 @@ from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
 from authlua.auth.names import NameRefused, Names
 from authlua.auth.passdbs import PassdbChain, Wanted
 from authlua.auth.penalty import WAITS, Penalty
+from authlua.auth.policy import Policy, PolicyOptions
 from authlua.auth.replies import Replies, auth_token
 from authlua.auth.userdbs import UserdbChain
 from authlua.dialect import Dialect
@@ -83,6 +84,7 @@ class AuthOptions:
     cache_ttl: float = 3600.0
     cache_negative_ttl: float = 3600.0
     cache_verify_password_with_worker: bool = False
+    policy: PolicyOptions | None = None
     verbose: bool = False
     verbose_passwords: str = "no"
     debug: bool = False
@@ -139,6 +141,11 @@ class Auth:
             if options.cache_size and options.cache_ttl
             else None
         )
+        self.policy = (
+            None
+            if options.policy is None
+            else Policy(options.policy, dialect=dialect, log=log, verbose=options.verbose or options.debug)
+        )
         self._setter = setter = FieldSetter(dialect, self._note)
         self._passdbs = PassdbChain(
             passdbs,
@@ -152,6 +159,7 @@ class Auth:
             debug=options.debug,
             cache=self.cache,
             cache_verify_elsewhere=options.cache_verify_password_with_worker,
+            policy=self.policy,
         )
         self._userdbs = UserdbChain(
             userdbs,
@@ -192,6 +200,8 @@ class Auth:
                 await Sleep(WAITS[level])
         verdict = await self._converse(request, initial)
         result, data = (verdict, b"") if isinstance(verdict, PassdbResult) else self._judge(request, verdict)
+        if result is PassdbResult.OK and self.policy is not None and not await self.policy.allows_success(request):
+            result = PassdbResult.PASSWORD_MISMATCH
         if result is PassdbResult.OK:
             until = request.passdb_fields.get("delay_until")
             pause = (delay_until(until) or 0.0) - time.time() if until is not None else 0.0
@@ -202,12 +212,14 @@ class Auth:
             if login and len(request.passdb_fields):
                 result = await self._finish_proxy(request)
             if result is PassdbResult.OK:
+                request.result = result
                 if penalty is not None and ip is not None:
                     penalty.succeeded(ip)
                 return self._replies.ok(request, login=login)
         elif data:
             in_reply = request.final_resp_ok and _FAILURE_DATA_IN_REPLY[self.options.dialect]
             await self._tell(request, data, in_reply=in_reply)
+        request.result = result
         if penalty is not None and ip is not None and self._replies.penalized(request, result):
             penalty.failed(ip, level, request)
         return self._replies.fail(request, result)

@@ -12,6 +12,7 @@ from authlua import passwords
 from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import CredentialsKeeper, Log, PassdbEntry, Rule
 from authlua.auth.fields import FieldSetter
+from authlua.auth.policy import Policy
 from authlua.auth.sharing import SharedPassdb, Sharing
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -80,6 +81,7 @@ class PassdbChain:
         debug: log each step.
         cache: remembers what passdbs with a cache key answered.
         cache_verify_elsewhere: compare with cached hashes off the event loop, quick ones too.
+        policy: is asked before the first passdb of a login.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class PassdbChain:
         debug: bool,
         cache: Cache | None = None,
         cache_verify_elsewhere: bool = False,
+        policy: Policy | None = None,
     ) -> None:
+        self._policy = policy
         if cache is not None:
             entries = [
                 entry if entry.cache_key is None else replace(entry, passdb=SharedPassdb(entry.passdb, entry.cache_key))
@@ -121,6 +125,8 @@ class PassdbChain:
         request.password = password
         if request.requested_login_user is not None and not self._masters:
             return USER_UNKNOWN
+        if self._policy is not None and not await self._policy.allows_attempt(request):
+            return PASSWORD_MISMATCH
         if not _FORBIDDEN_IN_PASSWORDS.isdisjoint(password.reveal()):
             self._info(None, request, "Attempted login with password having illegal chars")
             return USER_UNKNOWN
@@ -128,6 +134,8 @@ class PassdbChain:
 
     async def lookup(self, request: AuthRequest, wanted: "Wanted") -> PassdbResult:
         """Fetch the user's fields, whatever the password, and what is *wanted* of the password."""
+        if self._policy is not None and request.mech and not await self._policy.allows_attempt(request):
+            return PASSWORD_MISMATCH
         result = await self._run(request, wanted.step(self._lookup))
         if result is SCHEME_NOT_AVAILABLE and request.passdbs_seen_user_unknown:
             # a passdb that has the scheme did not have the user

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from authlua.auth import Policy
 from authlua.config import Settings
 from authlua.errors import ConfigError, ScriptError
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
+from authlua.results import PassdbResult
 from authlua.server.clients import Client
 from authlua.server.control import Control
 from authlua.server.core import Core
+from authlua.server.driving import complete
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS, Listener
 from authlua.server.masters import Master
 from authlua.server.postlogin import serve_postlogin
@@ -95,6 +98,16 @@ class App:
             reason=reason,
             duration=round((perf_counter() - started) * 1e6),
         )
+        policy = self.core.auth.policy
+        if policy is not None and request.result is not None:
+            self.tasks.start_soon(self._report, policy, request, request.result)
+
+    async def _report(self, policy: Policy, request: AuthRequest, result: PassdbResult) -> None:
+        """Tell the policy server; nobody waits for that, and nobody suffers when it fails."""
+        try:
+            await complete(policy.report(request, result))
+        except Exception:
+            self.log.error("internal_error", exc_info=True)
 
     def bug(self, request: AuthRequest) -> Fail:
         """What to answer when our own code failed; the traceback goes to the log."""

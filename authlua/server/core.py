@@ -3,7 +3,18 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from authlua.auth import RULES, Auth, AuthOptions, CacheKey, Passdb, PassdbEntry, Penalty, Userdb, UserdbEntry
+from authlua.auth import (
+    RULES,
+    Auth,
+    AuthOptions,
+    CacheKey,
+    Passdb,
+    PassdbEntry,
+    Penalty,
+    PolicyOptions,
+    Userdb,
+    UserdbEntry,
+)
 from authlua.config import DRIVER_KEYS, PassdbSettings, Settings, UserdbSettings, default_scheme
 from authlua.databases import (
     PamPassdb,
@@ -137,6 +148,7 @@ def open_core(
         cache_ttl=auth.cache_ttl,
         cache_negative_ttl=auth.cache_negative_ttl,
         cache_verify_password_with_worker=auth.cache_verify_password_with_worker,
+        policy=_policy(settings) if auth.policy_server_url else None,
         verbose=auth.verbose,
         verbose_passwords=auth.verbose_passwords,
         debug=auth.debug,
@@ -153,6 +165,24 @@ def open_core(
     if settings.mail.script is not None:
         core.mail = MailScripts(settings)
     return core
+
+
+def _policy(settings: Settings) -> PolicyOptions:
+    auth = settings.auth
+    return PolicyOptions(
+        server_url=auth.policy_server_url,
+        api_header=auth.policy_server_api_header,
+        timeout=auth.policy_server_timeout,
+        hash_mech=auth.policy_hash_mech,
+        hash_nonce=auth.policy_hash_nonce,
+        hash_truncate=auth.policy_hash_truncate,
+        request_attributes=_templates(auth.policy_request_attributes, settings.server.dialect),
+        reject_on_fail=auth.policy_reject_on_fail,
+        check_before_auth=auth.policy_check_before_auth,
+        check_after_auth=auth.policy_check_after_auth,
+        report_after_auth=auth.policy_report_after_auth,
+        log_only=auth.policy_log_only,
+    )
 
 
 def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id: int) -> ScriptOptions:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from authlua.wishes import Compute, Errand, Flight, Outcome, Sleep, Wish
+from authlua.services import http
+from authlua.wishes import Compute, Errand, Flight, Http, Outcome, Sleep, Wish
 
 T = TypeVar("T")
 
@@ -75,7 +76,12 @@ async def _run_errand(errand: Errand) -> Any:
     return outcomes[0].value
 
 
-FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {Compute: _compute, Sleep: _sleep, Flight: _join}
+FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {
+    Compute: _compute,
+    Sleep: _sleep,
+    Flight: _join,
+    Http: http,
+}
 """How each kind of wish comes true."""
 
 

@@ -1,0 +1,283 @@
+"""The policy server: what it is told, what its answers do, and that its silence denies nobody."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from authlua.auth import PolicyOptions, new_request
+from authlua.config import AuthSettings, keys
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError, Unreachable
+from authlua.protocol import Fail, Ok
+from authlua.request import AuthRequest
+from authlua.results import PassdbResult
+from authlua.secret import Secret
+from authlua.variables import compile_template
+from authlua.wishes import Http, HttpReply, Sleep
+from tests.auth.fakes import House
+
+ALLOWED = {"status": 0, "msg": ""}
+BOTH = pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
+
+
+def options(dialect: Dialect = Dialect.V2_3, **more: Any) -> PolicyOptions:
+    key = keys(AuthSettings)["policy_request_attributes"]
+    attributes = key.default if dialect is Dialect.V2_3 else key.since_2_4
+    more.setdefault("request_attributes", [(name, compile_template(text, dialect)) for name, text in attributes])
+    return PolicyOptions("http://policy.example/", hash_nonce="nonce", **more)
+
+
+class Site:
+    """A house, and the policy server that answers it from a list."""
+
+    def __init__(self, dialect: Dialect = Dialect.V2_3, **more: Any) -> None:
+        users: dict[str, Any] = {
+            "ok@x": {"password": "{PLAIN}pass"},
+            "down": ScriptError("down"),
+            "off": PassdbResult.USER_DISABLED,
+            "old": PassdbResult.PASS_EXPIRED,
+        }
+        self.house = House(users, users, dialect=dialect, verbose=True, policy=options(dialect, **more))
+        self.asked: list[Http] = []
+        self.slept = 0.0
+
+    def login(
+        self, user: str = "ok@x", password: str = "pass", *answers: Any, params: Sequence[tuple[str, str | None]] = ()
+    ) -> Ok | Fail:
+        """How it ends; an answer is what the server says, an exception, or a whole reply."""
+        self.asked.clear()
+        self.slept = 0.0
+        given = [("service", "imap"), ("rip", "192.0.2.1"), ("session", 's"1'), *params]
+        self.request: AuthRequest = new_request(given, id=1, mech="PLAIN")
+        core = self.house.auth.authenticate(self.request, Secret(f"\0{user}\0{password}".encode()), login=False)
+        reply: Ok | Fail = self.run(core, list(answers))
+        return reply
+
+    def report(self) -> dict[str, Any]:
+        """What the server is told of the last login."""
+        self.asked.clear()
+        policy = self.house.auth.policy
+        assert policy is not None
+        assert self.request.result is not None
+        self.run(policy.report(self.request, self.request.result), [])
+        return self.bodies()[0] if self.asked else {}
+
+    def run(self, core: Any, answers: list[Any]) -> Any:
+        step = lambda: core.send(None)  # noqa: E731
+        while True:
+            try:
+                wish = step()
+            except StopIteration as done:
+                return done.value
+            if isinstance(wish, Sleep):
+                self.slept += wish.seconds
+                step = lambda: core.send(None)  # noqa: E731
+                continue
+            assert isinstance(wish, Http)
+            self.asked.append(wish)
+            answer = answers.pop(0) if answers else ALLOWED
+            if isinstance(answer, Exception):
+                step = lambda failure=answer: core.throw(failure)  # type: ignore[misc]  # noqa: E731
+                continue
+            if not isinstance(answer, HttpReply):
+                answer = HttpReply(200, "OK", (), json.dumps(answer).encode())
+            step = lambda reply=answer: core.send(reply)  # type: ignore[misc]  # noqa: E731
+
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(wish.body) for wish in self.asked]
+
+
+def test_it_is_asked_before_and_after() -> None:
+    """The very bytes and headers that Dovecot 2.3.19.1 was seen to send."""
+    site = Site()
+    assert site.login() == Ok(1, "ok@x", [])
+    assert [wish.body for wish in site.asked] == [
+        b'{"device_id":"","login":"ok@x","protocol":"imap","pwhash":"06d5",'
+        b'"remote":"192.0.2.1","session_id":"s\\"1","tls":false}'
+    ] * 2
+    assert [(wish.method, wish.url) for wish in site.asked] == [("POST", "http://policy.example/?command=allow")] * 2
+    assert ("Content-Type", "application/json") in site.asked[0].headers
+    site.report()
+    assert site.asked[0].url == "http://policy.example/?command=report"
+    assert site.asked[0].body == (
+        b'{"device_id":"","login":"ok@x","protocol":"imap","pwhash":"06d5",'
+        b'"remote":"192.0.2.1","session_id":"s\\"1","success":true,"policy_reject":false,"tls":false}'
+    )
+
+
+@BOTH
+def test_a_refusal_denies_before_any_passdb_is_asked(dialect: Dialect) -> None:
+    """Its message is the reason that the client hears."""
+    site = Site(dialect)
+    refused = {"status": -1, "msg": "go away"}
+    assert site.login("ok@x", "pass", refused).fields == [("user", "ok@x"), ("reason", "go away")]
+    assert site.house.passdbs[0].asked == []
+    assert ("info", "Authentication failure due to policy server refusal: go away") in site.house.log
+    report = site.report()
+    assert (report["success"], report["policy_reject"]) == (False, True)
+    assert report.get("fail_type") == (None if dialect is Dialect.V2_3 else "policy")
+
+
+def test_a_success_may_still_be_refused() -> None:
+    """By the second answer."""
+    site = Site()
+    reply = site.login("ok@x", "pass", ALLOWED, {"status": -1, "msg": "late"})
+    assert reply == Fail(1, [("user", "ok@x"), ("reason", "late")], delay=True)
+
+
+def test_it_may_let_the_client_wait() -> None:
+    """Before the password is looked at; not with no-penalty, and not once it was right."""
+    site = Site()
+    assert isinstance(site.login("ok@x", "pass", {"status": 3, "msg": ""}), Ok)
+    assert site.slept == 3
+    assert isinstance(site.login("ok@x", "pass", {"status": 3, "msg": ""}, params=[("no-penalty", None)]), Ok)
+    assert site.slept == 0
+    assert isinstance(site.login("ok@x", "pass", ALLOWED, {"status": 3, "msg": ""}), Ok)
+    assert site.slept == 0
+
+
+def test_it_is_asked_once_however_many_passdbs_there_are() -> None:
+    """A wrong password is tried on both, and is asked about once."""
+    site = Site()
+    site.login("ok@x", "wrong")
+    assert len(site.asked) == 1
+    assert site.house.passdbs[1].asked == ["ok@x"]
+
+
+def test_not_even_log_only_changes_what_is_asked() -> None:
+    """But nothing it says is done."""
+    site = Site(log_only=True)
+    assert isinstance(site.login("ok@x", "pass", {"status": -1, "msg": "x"}, {"status": 5, "msg": ""}), Ok)
+    assert (len(site.asked), site.slept) == (2, 0)
+    assert ("info", "Policy check action 'refused' ignored") in site.house.log
+    assert site.report()["policy_reject"] is False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Unreachable("policy.example: no answer within 2 s"),
+        HttpReply(500, "no", (), b'{"status":-1,"msg":""}'),
+        HttpReply(210, "odd", (), b'{"status":-1,"msg":""}'),
+        HttpReply(200, "OK", (), b"garbage"),
+        HttpReply(200, "OK", (), b"\xff"),
+        HttpReply(200, "OK", (), b'{"status":"-1","msg":""}'),
+        HttpReply(200, "OK", (), b'{"status":true,"msg":""}'),
+        HttpReply(200, "OK", (), b'{"status":-1,"msg":5}'),
+        HttpReply(200, "OK", (), b"[]"),
+    ],
+)
+@pytest.mark.parametrize("reject", [False, True])
+def test_a_server_that_is_down_denies_only_when_it_is_told_to(answer: Any, reject: bool) -> None:
+    """One warning for each question."""
+    site = Site(reject_on_fail=reject)
+    assert isinstance(site.login("ok@x", "pass", answer), Fail if reject else Ok)
+    assert len([text for level, text in site.house.log if level == "warning"]) == 1
+
+
+def test_a_report_that_cannot_be_delivered_is_a_warning() -> None:
+    """And no more."""
+    site = Site()
+    site.login()
+    policy = site.house.auth.policy
+    assert policy is not None
+    site.run(policy.report(site.request, PassdbResult.OK), [Unreachable("down")])
+    assert ("warning", "Policy server: down") in site.house.log
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "fail_type"),
+    [
+        ("ok@x", "pass", ""),
+        ("ok@x", "bad", "credentials"),
+        ("nosuch", "pass", "account"),
+        ("off", "pass", "disabled"),
+        ("old", "pass", "expired"),
+        ("down", "pass", "internal"),
+    ],
+)
+def test_a_report_says_why(user: str, password: str, fail_type: str) -> None:
+    """As Dovecot 2.4.1 was seen to."""
+    site = Site(Dialect.V2_4)
+    site.login(user, password)
+    report = site.report()
+    assert (report["fail_type"], report["success"]) == (fail_type, fail_type == "")
+
+
+@pytest.mark.parametrize(
+    ("bits", "mech", "expected"),
+    [
+        (12, "sha256", lambda whole: "0" + whole[:3]),
+        (8, "sha256", lambda whole: whole[:2]),
+        (16, "sha512", lambda whole: whole[:4]),
+        (4, "sha3-256", lambda whole: "0" + whole[:1]),
+        (0, "md5", lambda whole: whole),
+        (4096, "sha1", lambda whole: whole),
+    ],
+)
+def test_passwords_are_told_by_a_few_bits_of_a_hash(bits: int, mech: str, expected: Any) -> None:
+    """The leading ones, right-aligned; for the first line the bytes seen of Dovecot are in another test."""
+    site = Site(hash_truncate=bits, hash_mech=mech)
+    site.login()
+    whole = hashlib.new(mech.replace("3-", "3_"), b"nonceok@x\0pass").hexdigest()
+    assert site.bodies()[0]["pwhash"] == expected(whole)
+
+
+def test_names_with_a_slash_become_objects() -> None:
+    """``attrs/cos=basic``."""
+    attributes = [("attrs/a", compile_template("%u", Dialect.V2_3)), ("attrs/b", compile_template("1", Dialect.V2_3))]
+    site = Site(request_attributes=attributes)
+    site.login()
+    assert site.bodies()[0] == {"attrs": {"a": "ok@x", "b": "1"}, "tls": False}
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [("X-Key: abc", ("X-Key", "abc")), ("abc", ("X-API-Key", "abc")), ("A: b:c", ("A", "b:c"))],
+)
+def test_the_api_header(header: str, expected: tuple[str, str]) -> None:
+    """A name and a value, or a value."""
+    site = Site(api_header=header)
+    site.login()
+    assert expected in site.asked[0].headers
+
+
+def test_the_command_joins_an_address_with_arguments() -> None:
+    """When that ends with &."""
+    site = Site()
+    policy = site.house.auth.policy
+    assert policy is not None
+    policy._options = policy._options._replace(server_url="http://policy.example/?a=b&")
+    site.login()
+    assert site.asked[0].url == "http://policy.example/?a=b&command=allow"
+
+
+@pytest.mark.parametrize(
+    ("off", "asked", "reported"),
+    [
+        ({"check_before_auth": False}, 1, True),
+        ({"check_after_auth": False}, 1, True),
+        ({"check_before_auth": False, "check_after_auth": False, "report_after_auth": False}, 0, False),
+    ],
+)
+def test_each_question_can_be_left_out(off: dict[str, bool], asked: int, reported: bool) -> None:
+    """By its setting."""
+    site = Site(Dialect.V2_3, **off)
+    site.login()
+    assert len(site.asked) == asked
+    assert bool(site.report()) == reported
+
+
+def test_a_lookup_without_a_login_asks_nobody() -> None:
+    """Mail that comes in is no attempt."""
+    site = Site()
+    site.run(site.house.auth.lookup_passdb(new_request([("service", "lmtp")], id=1), "ok@x"), [])
+    assert site.asked == []
+
+
+def test_secrets_are_not_printed() -> None:
+    """The nonce, the header, and what an address may hold."""
+    assert repr(options(api_header="secret")) == "<PolicyOptions>"

@@ -1,0 +1,146 @@
+"""The same site twice: once under a real Dovecot, once under authlua."""
+
+import base64
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from authlua.conformance.raw import PATIENCE, RawConnection
+from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
+
+DOVECOTS: dict[str, Callable[..., Dovecot]] = {"2.3": Dovecot23, "2.4": Dovecot24}
+
+
+class Server(Protocol):
+    """What both have."""
+
+    sockets: dict[str, Path]
+
+    def log(self) -> str: ...
+
+
+class Authlua:
+    """``authlua serve`` for the length of a ``with`` block.
+
+    Args:
+        config: what stands in the file beside listeners, ``[server]`` and ``[log]``; relative paths start beside it.
+        files: name → text, put beside it.
+    """
+
+    def __init__(self, config: str, *, dialect: str, files: dict[str, str]) -> None:
+        self._config = config
+        self._dialect = dialect
+        self._files = files
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Authlua":
+        self.directory = Path(tempfile.mkdtemp(prefix="authlua-differential-"))
+        self.sockets = {kind: self.directory / kind for kind in ("client", "login", "master")}
+        text = f'[server]\nbase_dir = "{self.directory}"\ndialect = "{self._dialect}"\n[log]\nlevel = "debug"\n'
+        listeners = "".join(f'[[listener]]\nkind = "{kind}"\npath = "{kind}"\n' for kind in self.sockets)
+        (self.directory / "authlua.toml").write_text(text + self._config + listeners)
+        for name, content in self._files.items():
+            (self.directory / name).write_text(content)
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "authlua", "serve", "-c", str(self.directory / "authlua.toml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        bound = time.monotonic() + PATIENCE
+        while True:
+            try:
+                RawConnection.connect(self.sockets["master"]).close()
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self._process.poll() is not None or time.monotonic() > bound:
+                    raise RuntimeError(f"authlua did not start: {self.log()}") from None
+                time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self.directory)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+
+class AuthClient:
+    """Logs in again and again on one connection."""
+
+    def __init__(self, server: Server, kind: str = "client") -> None:
+        self._connection = RawConnection.connect(server.sockets[kind])
+        self._connection.send(b"VERSION\t1\t2\nCPID\t77\n")
+        self._connection.greeting()
+        self._id = 0
+
+    def __enter__(self) -> "AuthClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def login(self, user: str, password: str, *params: str, authzid: str = "") -> str:
+        """The reply without its id."""
+        return self.login_all([(user, password, authzid)], *params)[0]
+
+    def login_all(self, attempts: list[tuple[str, str, str]], *params: str) -> list[str]:
+        """The replies, in the order of the attempts; all are on their way at once."""
+        first = self._id + 1
+        for user, password, authzid in attempts:
+            self._id += 1
+            response = base64.b64encode(f"{authzid}\0{user}\0{password}".encode()).decode()
+            line = "\t".join(["AUTH", str(self._id), "PLAIN", "service=imap", *params, f"resp={response}"])
+            self._connection.send(line.encode() + b"\n")
+        replies: dict[int, str] = {}
+        while len(replies) < len(attempts):
+            line_ = self._connection.receive()
+            assert line_ is not None, "the server hung up"
+            word, id, *rest = line_.decode().split("\t")
+            replies[int(id)] = "\t".join([word, *rest])
+        return [replies[first + index] for index in range(len(attempts))]
+
+
+class MasterClient:
+    """Asks about users on one connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._connection = RawConnection.connect(server.sockets["master"])
+        self._connection.greeting()
+        self._connection.send(b"VERSION\t1\t0\n")
+        self._id = 0
+
+    def __enter__(self) -> "MasterClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, command: str, user: str) -> str:
+        """The reply to ``USER`` or ``PASS`` without its id."""
+        self._id += 1
+        self._connection.send(f"{command}\t{self._id}\t{user}\tservice=lmtp\n".encode())
+        line = self._connection.receive()
+        assert line is not None, "the server hung up"
+        word, _, *rest = line.decode().split("\t")
+        return "\t".join([word, *rest])
