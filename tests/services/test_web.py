@@ -9,7 +9,7 @@ import pytest
 
 from authlua.errors import Unreachable
 from authlua.services import close_http, http
-from authlua.services.http import MAX_BODY
+from authlua.services.web import MAX_BODY
 from authlua.wishes import Http
 
 
