@@ -350,6 +350,10 @@ class AuthSettings:
     master_user_separator: str = key(TEXT, "")
     anonymous_username: str = key(TEXT, "anonymous")
     openid_configuration_url: str = key(TEXT, "")
+    gssapi_hostname: str = key(TEXT, "")
+    krb5_keytab: str = key(TEXT, "")
+    use_winbind: bool = key(SWITCH, False)
+    winbind_helper_path: str = key(TEXT, "/usr/bin/ntlm_auth")
     failure_delay: float = key(DURATION, 2.0)
     internal_failure_delay: float = key(DURATION, 2.0)
     penalty: bool = key(SWITCH, True)
@@ -768,6 +772,8 @@ def _check_chain(passdbs: Sequence[PassdbSettings]) -> list[str]:
 
 def _check_mechanisms(settings: Settings) -> list[str]:
     """Mechanisms that no login could succeed with."""
+    from importlib.util import find_spec
+
     problems = []
     passdbs = [passdb for passdb in settings.passdbs if not passdb.master]
     for name in settings.auth.mechanisms:
@@ -778,6 +784,14 @@ def _check_mechanisms(settings: Settings) -> list[str]:
             problems.append(f'{where} is offered only by a [[listener]] with handshake = "late"')
         elif name == "EXTERNAL" and not settings.auth.ssl_username_from_cert:
             problems.append(f"{where} needs auth.ssl_username_from_cert = true")
+        elif name == "NTLM" and not settings.auth.use_winbind:
+            problems.append(f"{where} needs auth.use_winbind = true")
+        elif name in ("NTLM", "GSS-SPNEGO") and settings.auth.use_winbind:
+            if not Path(settings.auth.winbind_helper_path).is_file():
+                problems.append(f"{where} needs Samba's helper, and {settings.auth.winbind_helper_path} is missing")
+        elif name in ("GSSAPI", "GSS-SPNEGO"):
+            if not find_spec("gssapi"):
+                problems.append(f'{where} needs the Python package gssapi: install "authlua[gssapi]"')
         elif name == "OTP":
             problems.append(f"{where} needs a passdb that can store passwords, and there is none yet")
         elif name == "ANONYMOUS":

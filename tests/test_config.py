@@ -184,6 +184,11 @@ TCP = "address = '[::1]:9'\n"
             "[auth]\nmechanisms = ['external']",
             "auth.mechanisms: external needs auth.ssl_username_from_cert = true",
         ),
+        ("[auth]\nmechanisms = ['ntlm']", "auth.mechanisms: ntlm needs auth.use_winbind = true"),
+        (
+            "[auth]\nmechanisms = ['gss-spnego']\nuse_winbind = true\nwinbind_helper_path = '/nosuch'",
+            "auth.mechanisms: gss-spnego needs Samba's helper, and /nosuch is missing",
+        ),
         (
             "[auth]\nmechanisms = ['otp']",
             "auth.mechanisms: otp needs a passdb that can store passwords, and there is none yet",

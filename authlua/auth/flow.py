@@ -36,7 +36,9 @@ from authlua.sasl import (
     MechInfo,
     MechWish,
     Offload,
+    PassdbField,
     Refused,
+    Service,
     SetAnonymous,
     SetCertificateUser,
     SetCredentials,
@@ -68,6 +70,10 @@ class AuthOptions:
     mechanisms: Sequence[str] = ("PLAIN",)
     realms: Sequence[str] = ()
     openid_configuration_url: str = ""
+    gssapi_hostname: str = ""
+    krb5_keytab: str = ""
+    use_winbind: bool = False
+    winbind_helper_path: str = ""
     username_chars: str = ""
     username_translation: str = ""
     username_format: str = ""
@@ -117,6 +123,10 @@ class Auth:
             enabled=frozenset(options.mechanisms),
             realms=options.realms,
             openid_configuration_url=options.openid_configuration_url,
+            gssapi_hostname=options.gssapi_hostname,
+            krb5_keytab=options.krb5_keytab,
+            use_winbind=options.use_winbind,
+            winbind_helper=options.winbind_helper_path,
             hostname=socket.gethostname(),
             pid=os.getpid(),
             started=_STARTED,
@@ -286,6 +296,10 @@ class Auth:
                 return self._check_token(request, wish)
             case Connection():
                 return request.cuid
+            case Service():
+                return request.service
+            case PassdbField(name):
+                return request.passdb_fields.get(name)
             case ChannelBinding():
                 return request.channel_binding
         raise AssertionError(f"a mech wishes for {wish}")

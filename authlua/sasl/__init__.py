@@ -8,11 +8,14 @@ from authlua.sasl.cram_md5 import CRAM_MD5
 from authlua.sasl.digest_md5 import DIGEST_MD5
 from authlua.sasl.dovecot_token import DOVECOT_TOKEN
 from authlua.sasl.external import EXTERNAL
+from authlua.sasl.gss_spnego import GSS_SPNEGO
+from authlua.sasl.gssapi import GSSAPI
 from authlua.sasl.login import LOGIN
 from authlua.sasl.oauth2 import OAUTHBEARER, XOAUTH2
 from authlua.sasl.otp import OTP
 from authlua.sasl.plain import PLAIN
 from authlua.sasl.scram import SCRAM_SHA_1, SCRAM_SHA_1_PLUS, SCRAM_SHA_256, SCRAM_SHA_256_PLUS
+from authlua.sasl.winbind import NTLM
 from authlua.sasl.wishes import (
     Challenge,
     ChannelBinding,
@@ -23,7 +26,9 @@ from authlua.sasl.wishes import (
     MechInfo,
     MechWish,
     Offload,
+    PassdbField,
     Refused,
+    Service,
     SetAnonymous,
     SetCertificateUser,
     SetCredentials,
@@ -51,6 +56,9 @@ MECHS: Mapping[str, MechInfo] = {
         XOAUTH2,
         APOP,
         OTP,
+        GSSAPI,
+        GSS_SPNEGO,
+        NTLM,
     )
 }
 """Every mech that the configuration may choose, by its upper-case name."""
@@ -67,7 +75,9 @@ __all__ = [
     "MechInfo",
     "MechWish",
     "Offload",
+    "PassdbField",
     "Refused",
+    "Service",
     "SetAnonymous",
     "SetCertificateUser",
     "SetCredentials",

@@ -32,6 +32,16 @@ class Connection(NamedTuple):
     """The number (CUID) of the connection this exchange came on."""
 
 
+class Service(NamedTuple):
+    """The service the client logs in to, such as ``imap``."""
+
+
+class PassdbField(NamedTuple):
+    """The value of a field that a passdb has set; `None` without one."""
+
+    name: str
+
+
 class SetUser(NamedTuple):
     """The client named itself; the outcome is the user's name now, ``""`` when the names are not acceptable.
 
@@ -113,6 +123,8 @@ MechWish = (
     Challenge
     | ChannelBinding
     | Connection
+    | Service
+    | PassdbField
     | SetUser
     | SetCertificateUser
     | SetAnonymous
@@ -135,8 +147,9 @@ class Terms(NamedTuple):
     realms: Sequence[str] = ()
     openid_configuration_url: str = ""
     gssapi_hostname: str = ""
-    gssapi_keytab: str = ""
-    ntlm_helper: str = ""
+    krb5_keytab: str = ""
+    winbind_helper: str = ""
+    use_winbind: bool = False
     hostname: str = "localhost"
     pid: int = 0
     started: float = 0.0
