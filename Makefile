@@ -1,7 +1,10 @@
 # authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-2.4 check lock setup clients clean
+.PHONY: help run test test-2.4 check bench lock setup clients clean
+
+BENCH_SECONDS = 1
+BENCH_ROUNDS = 5
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,6 +23,9 @@ test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the
 
 check: setup ## all that has to pass before a commit: format, lint, types, tests
 	.ci/check
+
+bench: setup ## measure against the installed Dovecot and renew docs/performance.md; ROWS="throughput half" for a part
+	.venv/bin/python -m bench --seconds $(BENCH_SECONDS) --rounds $(BENCH_ROUNDS) $(ROWS)
 
 lock: ## renew requirements/dev.txt from pyproject.toml
 	requirements/lock

@@ -1,0 +1,252 @@
+"""The other rows of the targets table, one function each. A row is what it says it is: see `Row`."""
+
+import os
+import resource
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.load import load
+from bench.servers import ROOT, Authlua, Dovecot, descendants, memory
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "auth.lua"
+LUA_SOCKET = Path("/usr/share/lua/5.4/socket.lua")
+DEBIAN_LUA = """path = ["/usr/share/lua/5.4/?.lua"]
+cpath = ["/usr/lib/x86_64-linux-gnu/lua/5.4/?.so"]
+"""
+
+
+class Row(NamedTuple):
+    """One line of the targets table."""
+
+    what: str
+    target: str
+    measured: str
+    met: bool
+
+
+def start(seconds: float, rounds: int) -> Iterator[Row]:
+    """From exec to READY; and what a cold lookup on the command line costs."""
+    for worker in False, True:
+        taken = []
+        for _ in range(2 * rounds):
+            with Authlua(SCRIPT, worker=worker) as server:
+                taken.append(server.seconds_to_ready)
+        median = statistics.median(taken)
+        kind = "in workers" if worker else "in the server"
+        yield Row(f"start to READY, script {kind}", "≤ 0.4 s", f"{median:.2f} s", median <= 0.4)
+    used = []
+    for _ in range(2 * rounds):
+        before = _children_cpu()
+        command = [sys.executable, "-m", "authlua", "test-lookup", "--script", str(SCRIPT), "u1@x"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        used.append(_children_cpu() - before)
+    median = statistics.median(used)
+    yield Row("cold `authlua test-lookup`, processor time", "≤ 0.3 s", f"{median:.2f} s", median <= 0.3)
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def sizes(seconds: float, rounds: int) -> Iterator[Row]:
+    """Memory of a server, of a connection that says nothing, and of a worker."""
+    with Authlua(SCRIPT, worker=False) as server:
+        load(server.sockets["client"], c=4, k=16, t=seconds)
+        before = memory(server.pid)["Rss"]
+        yield Row("memory of the server, one script", "≤ 60 MB", f"{before / 1e6:.0f} MB", before <= 60e6)
+        many = []
+        for number in range(4000):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(str(server.sockets["client"]))
+            sock.sendall(b"VERSION\t1\t2\nCPID\t%d\n" % (10000 + number))
+            many.append(sock)
+        for sock in many:
+            while not sock.recv(4096).endswith(b"DONE\n"):
+                pass
+        each = (memory(server.pid)["Rss"] - before) / len(many)
+        yield Row("memory of an idle connection (of 4,000)", "≤ 10 kB", f"{each / 1e3:.1f} kB", each <= 10e3)
+        for sock in many:
+            sock.close()
+    with Authlua(SCRIPT, worker=True) as server:
+        load(server.sockets["client"], c=4, k=16, t=seconds)
+        zygote, *_ = descendants(server.pid)
+        workers = [pid for pid in descendants(server.pid) if pid != zygote]
+        private = statistics.median(memory(pid)["Private"] for pid in workers)
+        yield Row("memory of a worker that nobody shares", "≤ 8 MB", f"{private / 1e6:.1f} MB", private <= 8e6)
+
+
+def half(seconds: float, rounds: int) -> Iterator[Row]:
+    """How long answers take when requests come at half the rate that the slower of the two can bear."""
+    for worker in False, True:
+        with Authlua(SCRIPT, worker=worker) as authlua, Dovecot(SCRIPT, worker=worker) as dovecot:
+            pair = (authlua, dovecot)
+            most = {server.name: load(server.sockets["client"], c=50, k=1, t=seconds, x=True) for server in pair}
+            rate = min(run.per_second for run in most.values()) / 2
+            seen: dict[str, list[float]] = {"authlua": [], "Dovecot": []}
+            for number in range(rounds):
+                for server in pair if number % 2 else reversed(pair):
+                    run = load(server.sockets["client"], c=50, k=16, w=0.2, t=seconds, r=f"{rate:.0f}", x=True)
+                    seen[server.name].append(run.p99)
+        ours, theirs = (statistics.median(values) for values in seen.values())
+        kind = "in workers" if worker else "in the server"
+        yield Row(
+            f"p99 at half load ({rate:,.0f} logins/s on 50 connections), script {kind}",
+            "≤ Dovecot's",
+            f"{ours / 1e3:.2f} ms, Dovecot {theirs / 1e3:.2f} ms",
+            ours <= theirs,
+        )
+
+
+def slow(seconds: float, rounds: int) -> Iterator[Row]:
+    """A backend that takes 100 ms, asked through a library that blocks."""
+    if not LUA_SOCKET.exists():
+        raise LookupError("no LuaSocket for Lua 5.4: apt-get install lua-socket")
+    script = HERE / "slow.lua"
+    for most in 30, 300:
+        config = {"lua": DEBIAN_LUA + f"worker_max = {most}\n"}
+        with Authlua(script, worker=True, config=config) as authlua, Dovecot(script, worker=True) as dovecot:
+            pair = (authlua, dovecot)
+            for server in pair:  # until all workers are there
+                load(server.sockets["client"], c=300, k=1, t=3, x=True)
+            runs = {s.name: load(s.sockets["client"], c=300, k=10, w=1, t=max(3, seconds), x=True) for s in pair}
+        ours, theirs = runs["authlua"].per_second, runs["Dovecot"].per_second
+        yield Row(
+            f"100 ms backend through LuaSocket, 3,000 logins at once, `worker_max = {most}`",
+            "≥ 10 times Dovecot with a cooperative HTTP client",
+            f"{ours / theirs:.1f} times ({ours:,.0f}/s, Dovecot with its 30 workers {theirs:,.0f}/s)",
+            ours >= 10 * theirs,
+        )
+
+
+def hashes(seconds: float, rounds: int) -> Iterator[Row]:
+    """Slow hashes: logins a second, and what the bare library does in as many threads as there are cores."""
+    for scheme, check in _hashers():
+        from authlua.passwords import encode
+
+        stored = encode(b"pass", scheme)
+        script = Path(os.environ.get("TMPDIR", "/tmp"), f"authlua-bench-{secrets.token_hex(4)}.lua")
+        script.write_text(
+            f"function auth_passdb_lookup() return 1, {{ password = '{stored}' }} end\n"
+            "function auth_userdb_lookup() return 1, {} end\n"
+        )
+        try:
+            with Authlua(script, worker=False) as server:
+                ratios, rates = [], []
+                for _ in range(rounds):
+                    bare = _on_all_cores(check(stored), max(2.0, seconds))
+                    run = load(server.sockets["client"], c=8, k=4, w=0.3, t=max(2.0, seconds), x=True)
+                    if run.failed:
+                        raise RuntimeError(f"{scheme}: {run.failed} wrong answers")
+                    ratios.append(run.per_second / bare)
+                    rates.append(run.per_second)
+        finally:
+            script.unlink()
+        ratio = statistics.median(ratios)
+        yield Row(
+            f"{scheme} verification, share of the bare library's rate",
+            "≥ 95 %",
+            f"{ratio:.0%} ({statistics.median(rates):,.0f} logins/s)",
+            ratio >= 0.95,
+        )
+
+
+def _hashers() -> Iterator[tuple[str, Callable[[str], Callable[[], object]]]]:
+    import argon2.low_level
+    import bcrypt
+
+    from authlua.passwords.libcrypt import crypt
+
+    def data(stored: str) -> bytes:
+        return stored.partition("}")[2].encode()
+
+    yield "BLF-CRYPT", lambda stored: lambda: bcrypt.checkpw(b"pass", data(stored))
+    kind = argon2.low_level.Type.ID
+    yield "ARGON2ID", lambda stored: lambda: argon2.low_level.verify_secret(data(stored), b"pass", kind)
+    yield "SHA512-CRYPT", lambda stored: lambda: crypt(b"pass", data(stored)) == data(stored)
+
+
+def _on_all_cores(check: Callable[[], object], seconds: float) -> float:
+    """How often a second *check* can be done, a thread for each core."""
+    counts = [0] * (os.cpu_count() or 1)
+    begun = time.perf_counter()
+
+    def work(number: int) -> None:
+        while time.perf_counter() - begun < seconds:
+            check()
+            counts[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - begun)
+
+
+def flight(seconds: float, rounds: int) -> Iterator[Row]:
+    """A hundred thousand requests at once: all refused and held back; all waiting for workers."""
+    count = 100_000
+    with Authlua(SCRIPT, worker=False, config={"auth": "penalty = false"}) as server:
+        before = memory(server.pid)["Rss"]
+        run = load(server.sockets["client"], c=1000, k=100, n=count, t=120, p="wrong", x=True)
+        grown = _peak(server.pid) - before
+    yield Row(
+        "100,000 logins refused at once, each told 2 s later",
+        "all are answered",
+        f"{run.replies:,} answers in {run.seconds:.1f} s, {grown / count / 1e3:.1f} kB each",
+        run.failed == count,
+    )
+    with Authlua(SCRIPT, worker=True, config={"lua": "timeout = '150s'"}) as server:
+        before = memory(server.pid)["Rss"]
+        run = load(server.sockets["client"], c=1000, k=100, n=count, t=120, x=True)
+        grown = _peak(server.pid) - before
+    yield Row(
+        "100,000 logins at once, waiting for workers",
+        "all are answered",
+        f"{run.ok:,} answers in {run.seconds:.1f} s, {grown / count / 1e3:.1f} kB each",
+        run.ok == count,
+    )
+
+
+def _peak(pid: int) -> int:
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def lists(seconds: float, rounds: int) -> Iterator[Row]:
+    """A million users, from a script that returns them in a table."""
+    for worker in False, True:
+        with Authlua(HERE / "list.lua", worker=worker, config={"lua": "memory_limit = '1G'"}) as server:
+            load(server.sockets["master"], q="user", n=100)
+            processes = [server.pid, *descendants(server.pid)]
+            before = [memory(pid)["Rss"] for pid in processes]
+            run = load(server.sockets["master"], q="list", n=1, t=120)
+            grown = sum(max(0, _peak(pid) - rss) for pid, rss in zip(processes, before, strict=True))
+        kind = "in workers" if worker else "in the server"
+        yield Row(
+            f"LIST of 1,000,000 users, script {kind}",
+            "constant memory",
+            f"{run.listed:,} users in {run.seconds:.1f} s, {grown / 1e6:.0f} MB more at its peak",
+            run.listed == 1_000_000 and grown < 10e6,
+        )
+
+
+ROWS: dict[str, Any] = {
+    "slow": slow,
+    "hashes": hashes,
+    "half": half,
+    "sizes": sizes,
+    "start": start,
+    "flight": flight,
+    "lists": lists,
+}
