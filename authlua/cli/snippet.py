@@ -196,7 +196,10 @@ def postfix(listener: "ListenerSettings") -> str:
 
 
 def exim(listener: "ListenerSettings", mechanisms: "Iterable[str]") -> str:
-    """One authenticator for each mech; a TCP ``server_socket`` is written as host, blank, port."""
+    """One authenticator for each mech; a TCP ``server_socket`` is written as host, blank, port.
+
+    APOP is POP3's alone, and Exim tells nobody about its TLS channel, which the -PLUS mechs would need.
+    """
     if listener.address is None:
         server = str(listener.path)
     else:
@@ -204,6 +207,8 @@ def exim(listener: "ListenerSettings", mechanisms: "Iterable[str]") -> str:
         server = f"{host.strip('[]')} {port}"
     text = ["# exim: authenticators", "begin authenticators", ""]
     for mech in mechanisms:
+        if mech.upper() == "APOP" or mech.upper().endswith("-PLUS"):
+            continue
         text += [
             f"dovecot_{mech.lower().replace('-', '_')}:",
             "  driver = dovecot",

@@ -1,5 +1,8 @@
 """What all mechanisms promise: the right password lets in, no other does, and nothing raises whatever it is sent."""
 
+import hashlib
+import hmac
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -55,6 +58,32 @@ _WORDS = r"""
 n, y, f, p=tls-unique, a=x, n=alice ,r=abc c=biws ,p= = " \\ , : user=alice auth=Bearer username= nonce= cnonce=1 nc=1
 realm response= hex: init-word: <1.1.1. otp 00000000000000000000000000000000 aaaaaaaaaaaaaaaa ABE md5 99
 """
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [((b"r=", b"r=x"), "Wrong nonce"), ((b"c=biws", b"c=eSws"), "Invalid channel binding data")],
+)
+def test_scram_takes_no_proof_for_other_words_than_its_own(change: tuple[bytes, bytes], reason: str) -> None:
+    """Not even from who knows the password: an old login must not be played again, nor a header be exchanged."""
+    salted = hashlib.pbkdf2_hmac("sha1", b"secret", b"salt", 4096)
+    client_key, server_key = (hmac.digest(salted, label, "sha1") for label in (b"Client Key", b"Server Key"))
+    stored_key = hashlib.sha1(client_key).digest()
+    parts = b"4096", b64encode(b"salt"), b64encode(stored_key), b64encode(server_key)
+
+    def answer(challenge: bytes, old: bytes = b"?", new: bytes = b"?") -> bytes:
+        final = (b"c=biws," + challenge.partition(b",")[0]).replace(old, new, 1)
+        signature = hmac.digest(stored_key, b",".join([b"n=alice,r=abc", challenge, final]), "sha1")
+        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        return final + b",p=" + b64encode(proof)
+
+    passdb = Passdb(stored={"SCRAM-SHA-1": b",".join(parts)})
+    terms = TERMS._replace(enabled=frozenset({"SCRAM-SHA-1"}))
+    assert talk(MECHS["SCRAM-SHA-1"], b"n,,n=alice,r=abc", answer, passdb, terms).accepted
+    refused = talk(MECHS["SCRAM-SHA-1"], b"n,,n=alice,r=abc", lambda c: answer(c, *change), passdb, terms)
+    assert refused.verdict == Refused(reason)
+
+
 words = st.sampled_from([*_WORDS.encode().split(), b"\0", b"\1", b" "])
 messages = st.lists(st.one_of(st.binary(max_size=40), words), max_size=12).map(b"".join)
 
