@@ -114,7 +114,9 @@ def test_mail_servers_use_tcp_each_in_its_own_spelling() -> None:
 
 def test_exim_has_an_authenticator_for_each_mech() -> None:
     """Names of drivers are made of letters and underscores."""
-    text = snippet("exim", [at("client", "/run/authlua/mta")], mechanisms=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "APOP"))
+    text = snippet(
+        "exim", [at("client", "/run/authlua/mta")], mechanisms=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "APOP")
+    )
     assert "dovecot_plain:\n  driver = dovecot\n  public_name = PLAIN\n  server_socket = /run/authlua/mta\n" in text
     assert "dovecot_scram_sha_256:\n  driver = dovecot\n  public_name = SCRAM-SHA-256\n" in text
     assert ("PLUS" in text, "APOP" in text) == (False, False)
