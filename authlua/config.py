@@ -512,6 +512,7 @@ MODES = {
     "token-login": 0o666,
     "control": 0o600,
     "postlogin": 0o600,
+    "push": 0o600,
 }
 """The modes Dovecot gives its own sockets (``core:2.3.21.1:src/auth/auth-settings.c``), by listener kind."""
 
@@ -819,13 +820,13 @@ def _check_listeners(settings: Settings, told: Sequence[str]) -> list[str]:
             problems.append(f"{where}.kind: the metrics listener is not available yet")
         if listener.kind in ("control", "postlogin") and listener.address is not None:
             problems.append(f"{where}.address: {listener.kind} is for a unix socket only, give a path")
-        if listener.kind == "postlogin" and settings.mail.script is None:
-            problems.append(f"{where}: kind postlogin needs a mail.script")
+        if listener.kind in ("postlogin", "push") and settings.mail.script is None:
+            problems.append(f"{where}: kind {listener.kind} needs a mail.script")
         if listener.path is None and (listener.mode is not None or listener.user or listener.group):
             problems.append(f"{where}: mode, user and group belong to a path, not to an address")
         if listener.kind in ("client", "login") and not any(not passdb.master for passdb in settings.passdbs):
             problems.append(f"{where}: kind {listener.kind} needs a [[passdb]] that is not master")
-        if listener.kind in ("master", "login-master", "userdb") and not settings.userdbs:
+        if listener.kind in ("master", "login-master", "userdb", "push") and not settings.userdbs:
             problems.append(f"{where}: kind {listener.kind} needs a [[userdb]]")
     return problems
 

@@ -7,7 +7,7 @@ await the wishes of `authlua.wishes` alone, and only when the script does someth
 from authlua.lua.calls import ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
-from authlua.lua.mail import MailScript, load_mail_script, user_variables
+from authlua.lua.mail import MailScript, decoded_header, load_mail_script, user_variables
 
 __all__ = [
     "LuaPassdb",
@@ -15,6 +15,7 @@ __all__ = [
     "MailScript",
     "ScriptLog",
     "ScriptOptions",
+    "decoded_header",
     "detect",
     "load_mail_script",
     "load_passdb",

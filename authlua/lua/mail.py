@@ -6,6 +6,7 @@ Rules: ``core:2.3.21.1:src/plugins/mail-lua/mail-lua-plugin.c``.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from authlua.lua.rules import RULES
 from authlua.mail import Mail, Mailbox, MailUser, Storage
 
 user_variables = api.user_variables
+decoded_header = api.decoded_header
 
 _PART = Path(api.__file__).with_name("storage.lua")
 
@@ -75,6 +77,29 @@ class MailScript:
         _close(self._engine, self._calls)
         self._handle.storage.close()
         self._entries = None
+
+    def mailbox(self, name: str) -> Mailbox:
+        """The user's mailbox of that name."""
+        return Mailbox(self._handle.storage, name)
+
+    def notify(self, suffix: str, event: Mapping[str, object]) -> None:
+        """Call the push-notification functions for one *event*; what fails is logged, and the rest goes on.
+
+        *suffix* is what stands behind ``dovecot_lua_notify_event_``. Values are texts, numbers or lists of texts.
+        """
+        fields = {lua_string(name): self._pushed(value) for name, value in event.items()}
+        user = self._engine.table(api.user_fields(self._handle, self._calls.rules.dialect))
+        failures = self._entries("notify", suffix.encode(), user, self._engine.table(fields))
+        for failure in failures if isinstance(failures, tuple) else (failures,):
+            if failure is not None:
+                self._log(f"push-notification-lua: {text(failure)}")
+        self._collect("dovecot_lua_notify_end_txn")
+        self._handle.storage.close()
+
+    def _pushed(self, value: object) -> object:
+        if isinstance(value, list):
+            return self._engine.table([lua_string(one) for one in value])
+        return lua_string(value) if isinstance(value, str) else value
 
     # -- for Python extensions; what is pushed is an argument for `call`
 

@@ -32,6 +32,7 @@ from authlua.protocol.messages import (
 )
 from authlua.protocol.peer import AuthPeer, Handshake, MasterPeer, Reply
 from authlua.protocol.postlogin import PostLogin, encode_postlogin, parse_postlogin
+from authlua.protocol.push import Push, PushReader, encode_answer
 
 __all__ = [
     "Advertised",
@@ -64,11 +65,14 @@ __all__ = [
     "PassFound",
     "PostLogin",
     "ProtocolError",
+    "Push",
+    "PushReader",
     "RemoteProtocolError",
     "Reply",
     "Request",
     "User",
     "UserFound",
+    "encode_answer",
     "encode_postlogin",
     "escape",
     "parse_postlogin",

@@ -22,6 +22,7 @@ from authlua.server.driving import complete
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS, Listener
 from authlua.server.masters import Master
 from authlua.server.postlogin import serve_postlogin
+from authlua.server.push import serve_push
 from authlua.server.ready import Ready
 from authlua.server.waiting import Expiry, FailureQueue
 
@@ -67,6 +68,8 @@ class App:
                 Master(self, listener, sock)
             elif kind == "postlogin":
                 self.tasks.start_soon(serve_postlogin, self, listener, sock)
+            elif kind == "push":
+                self.tasks.start_soon(serve_push, self, listener, sock)
             else:
                 Control(self, listener, sock)
         except OSError as error:

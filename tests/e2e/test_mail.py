@@ -1,6 +1,8 @@
 """Mail scripts at work with a real Dovecot: sessions through the postlogin listener."""
 
 import imaplib
+import shutil
+import smtplib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from authlua.secret import Secret
 from authlua.services import ImapStorage, imap_server
 from tests.e2e import dovecot as real
 from tests.e2e.dovecot import Dovecot
-from tests.e2e.programs import Scene
+from tests.e2e.programs import Scene, free_port
 from tests.e2e.server import serving
 from tests.e2e.stack import DOMAIN, PASSWORD, Stack, running_stack
+from tests.e2e.stack import SCRIPT as AUTH
 from tests.mail.living import in_thread
 
 SCRIPT = """
@@ -25,6 +28,7 @@ function mail_user_created(user)
     .. (" %d"):format(inbox:status(dovecot.storage.STATUS_MESSAGES).messages))
   inbox:free()
   if user.username:find("^bob@") then return -1, "no mail\\ntoday" end
+  if not user.username:find("^alice@") then return 0 end
   return 0, nil, { [FIELD] = VALUE .. user.home .. "/Elsewhere" }
 end
 function mail_user_deinit_pre(user) dovecot.i_info("before the end of " .. user.username) end
@@ -32,10 +36,29 @@ function mail_user_deinit(user) dovecot.i_info("after the end of " .. user.usern
 """
 WORDS = {"2.3": ("%{rip}", "mail", "maildir:"), "2.4": ("%{remote_ip}", "mail_path", "")}
 
+NOTICES = """
+local transaction = 0
+function dovecot_lua_notify_begin_txn(user)
+  transaction = transaction + 1
+  return user.username .. " " .. user.service
+end
+function dovecot_lua_notify_event_message_new(context, event)
+  local shown = {}
+  for _, name in ipairs{ "name", "mailbox", "from_address", "from_display_name", "subject", "snippet", "to",
+    "message_id", "date", "tz" } do shown[#shown + 1] = tostring(event[name]) end
+  dovecot.i_info("notice for " .. context .. ": " .. table.concat(shown, "|"))
+end
+function dovecot_lua_notify_end_txn(context, success)
+  dovecot.i_info(("end of transaction %d for %s: %s"):format(transaction, context, success))
+end
+"""
+
 CONFIG = """
 [server]
 base_dir = "{directory}/authlua"
 dialect = "{version}"
+[[userdb]]
+script = "auth.lua"
 [mail]
 script = "mail.lua"
 location = "maildir:~/Maildir"
@@ -46,7 +69,33 @@ path = "postlogin-imap"
 kind = "postlogin"
 path = "postlogin-pop3"
 service = "pop3"
+[[listener]]
+kind = "push"
+address = "127.0.0.1:{port}"
 """
+PUSHING = {
+    "2.3": """
+mail_attribute_dict = file:%h/dovecot-attributes
+mail_plugins = notify push_notification
+imap_metadata = yes
+plugin {{
+  push_notification_driver = ox:url=http://127.0.0.1:{port}/push
+}}
+""",
+    "2.4": """
+mail_attribute {{
+  dict file {{
+    path = %{{home}}/dovecot-attributes
+  }}
+}}
+mail_plugins = notify push_notification
+imap_metadata = yes
+push_notification ox {{
+  driver = ox
+  ox_url = http://127.0.0.1:{port}/push
+}}
+""",
+}
 EXTRA = """
 service imap {{
   executable = imap {directory}/authlua/postlogin-imap
@@ -85,12 +134,15 @@ def sessions(request: pytest.FixtureRequest) -> Iterator[Sessions]:
     with Scene.open() as scene:
         directory = scene.directory
         address, field, value = WORDS[version]
-        script = f'local ADDRESS, FIELD, VALUE = "{address}", "{field}", "{value}"\n{SCRIPT}'
+        script = f'local ADDRESS, FIELD, VALUE = "{address}", "{field}", "{value}"\n{SCRIPT}{NOTICES}'
+        port = free_port()
+        extra = EXTRA.format(directory=directory) + PUSHING[version].format(port=port)
+        shutil.copy(AUTH, directory)
         (directory / "mail.lua").write_text(script)
         (directory / "authlua").mkdir(mode=0o755)
         config = directory / "authlua.toml"
-        config.write_text(CONFIG.format(directory=directory, version=version))
-        with serving(config), running_stack(version, "native", scene, extra=EXTRA.format(directory=directory)) as stack:
+        config.write_text(CONFIG.format(directory=directory, version=version, port=port))
+        with serving(config), running_stack(version, "native", scene, extra=extra) as stack:
             yield Sessions(version, scene, stack)
 
 
@@ -171,3 +223,31 @@ def test_no_secret_of_the_session_is_logged(sessions: Sessions) -> None:
         client.login(f"alice@{DOMAIN}", PASSWORD)
     sessions.scene.wait_for_news("authlua.log", "mail_session_finished")
     assert "auth_token" not in (sessions.scene.directory / "authlua.log").read_text()
+
+
+MAIL = b"""\
+From: =?utf-8?q?J=C3=B6rg?= <joerg@example.net>\r
+To: Carol <carol@example.org>\r
+Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r
+Date: Tue, 14 Nov 2023 22:13:20 +0100\r
+Message-ID: <push@example.net>\r
+\r
+the first line\r
+"""
+
+
+def test_a_delivery_reaches_the_notification_functions(sessions: Sessions) -> None:
+    """A mail comes in through LMTP, and the script hears of it as from Dovecot's own Lua driver."""
+    imaplib.Commands["SETMETADATA"] = ("AUTH", "SELECTED")
+    with imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap) as client:
+        client.login(f"certified@{DOMAIN}", PASSWORD)
+        entry = "/private/vendor/vendor.dovecot/http-notify"
+        status, _ = client._simple_command("SETMETADATA", '""', f'({entry} "user=certified@{DOMAIN}")')  # type: ignore[attr-defined]
+        assert status == "OK"
+    with smtplib.LMTP(str(sessions.dovecot.lmtp)) as lmtp:
+        lmtp.sendmail("joerg@example.net", [f"certified@{DOMAIN}"], MAIL)
+    sessions.scene.wait_for_news("authlua.log", "end of transaction 1 for certified@example.org lmtp: true")
+    assert (
+        "notice for certified@example.org lmtp: MessageNew|INBOX|joerg@example.net|Jörg|Grüße|the first line"
+        "|Carol <carol@example.org>|<push@example.net>|1699996400.0|60.0"
+    ) in dict(sessions.scene.news())["authlua.log"]

@@ -396,6 +396,41 @@ return {
     return true, number_of(number) <= -1, (kind == "string" or kind == "number") and tostring(text) or nil, unpack(flat)
   end,
 
+  -- A push notification's transaction with one event; the errors. Nothing is called when the script has no function
+  -- for any event.
+  notify = function(suffix, fields, event)
+    local prefix, wanted, failures = "dovecot_lua_notify_", false, {}
+    for name, value in next, globals do
+      if type(name) == "string" and name:find("^dovecot_lua_notify_event_") and type(value) == "function" then
+        wanted = true
+      end
+    end
+    local function call(name, ...)
+      local fn = rawget(globals, prefix .. name)
+      local ok, result
+      if type(fn) == "function" then
+        ok, result = protected(fn, ...)
+      else
+        result = "Missing function " .. prefix .. name
+      end
+      if not ok then
+        failures[#failures + 1] = result or "(null)"
+      end
+      return ok, result
+    end
+    if not wanted then
+      return
+    end
+    local ok, context = call("begin_txn", setmetatable(fields, mail_user))
+    if ok then
+      if rawget(globals, prefix .. "event_" .. suffix) then
+        call("event_" .. suffix, context, event)
+      end
+      call("end_txn", context, true)
+    end
+    return unpack(failures)
+  end,
+
   -- Collect what can be; the items of the mailboxes that are left and not freed.
   survivors = function()
     collect()
