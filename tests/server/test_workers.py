@@ -77,8 +77,8 @@ def zygote() -> Iterator[Zygote]:
 
 @pytest.fixture
 async def house(zygote: Zygote, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
-    """A pool of at most four workers with a short patience."""
-    limits = {"max": 4, "timeout": 1.0, "memory_limit": 32 << 20, **getattr(request, "param", {})}
+    """A pool of at most four workers."""
+    limits = {"max": 4, "timeout": 60.0, "memory_limit": 32 << 20, **getattr(request, "param", {})}
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     script = tmp_path / "auth.lua"
@@ -105,7 +105,7 @@ async def house(zygote: Zygote, tmp_path: Path, request: pytest.FixtureRequest) 
         nursery.start_soon(ready.run)
         pool.start(ready, lambda: None)
         nursery.start_soon(pool.run)
-        with trio.fail_after(60):
+        with trio.fail_after(240):
             yield House(pool, log, passdb, userdb, pipe)
         pool.close()
         nursery.cancel_scope.cancel()
@@ -165,6 +165,7 @@ async def test_a_call_that_blocks_holds_nobody_up(house: House) -> None:
     assert len(blocked) == 2
 
 
+@pytest.mark.parametrize("house", [{"timeout": 3.0}], indirect=True)
 async def test_a_call_that_takes_too_long_is_ended_with_its_worker(house: House) -> None:
     """And its neighbours do not notice."""
     served = 0
@@ -177,14 +178,13 @@ async def test_a_call_that_takes_too_long_is_ended_with_its_worker(house: House)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(neighbours)
-        with pytest.raises(ScriptError, match="took longer than 1 s"):
+        with pytest.raises(ScriptError, match="took longer than 3 s"):
             await house.lookup("loop")
         assert served > 10
         nursery.cancel_scope.cancel()
     await house.lookup("t")
 
 
-@pytest.mark.parametrize("house", [{"timeout": 20.0}], indirect=True)
 async def test_a_script_that_eats_memory_is_stopped(house: House) -> None:
     """Its call fails, the next one is served."""
     with pytest.raises(ScriptError):
