@@ -7,7 +7,7 @@ await the wishes of `authlua.wishes` alone, and only when the script does someth
 from authlua.lua.calls import ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
-from authlua.lua.mail import MailScript, decoded_header, load_mail_script, user_variables
+from authlua.lua.mail import MailScript, decoded_header, load_mail_script, mail_lua_get_script, user_variables
 
 __all__ = [
     "LuaPassdb",
@@ -20,5 +20,6 @@ __all__ = [
     "load_mail_script",
     "load_passdb",
     "load_userdb",
+    "mail_lua_get_script",
     "user_variables",
 ]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -25,6 +26,14 @@ decoded_header = api.decoded_header
 _PART = Path(api.__file__).with_name("storage.lua")
 
 
+_loaded: "WeakValueDictionary[tuple[str, str], MailScript]" = WeakValueDictionary()
+
+
+def mail_lua_get_script(user: MailUser) -> "MailScript | None":
+    """The script that is loaded for *user* in this session, if there is one."""
+    return _loaded.get((user.username, user.session_id))
+
+
 class MailScript:
     """A loaded mail script with its user.
 
@@ -37,6 +46,7 @@ class MailScript:
         self._entries = entries
         self._handle = api.UserHandle(user, storage)
         self._has_user = False
+        _loaded[user.username, user.session_id] = self
         self.fields: dict[str, str] = {}
         """The userdb fields that ``mail_user_created`` wants set: its third result, which only authlua looks at."""
 
@@ -75,6 +85,7 @@ class MailScript:
         if self._engine.closed:
             return
         _close(self._engine, self._calls)
+        _loaded.pop((self._handle.user.username, self._handle.user.session_id), None)
         self._handle.storage.close()
         self._entries = None
 
