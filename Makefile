@@ -1,7 +1,7 @@
 # authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-2.4 check bench lock setup clients clean
+.PHONY: help run test test-2.4 differential check bench lock setup clients clean
 
 BENCH_SECONDS = 1
 BENCH_ROUNDS = 5
@@ -20,6 +20,9 @@ test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the
 	@command -v debootstrap >/dev/null || [ "$$(id -u)" != 0 ] || apt-get -q -y install --no-install-recommends debootstrap
 	tests/reference/bootstrap-2.4
 	.venv/bin/pytest -m dovecot24
+
+differential: setup ## ask a real Dovecot and authlua the same about every kind of chain
+	AUTHLUA_DIFFERENTIAL=all .venv/bin/pytest tests/differential
 
 check: setup ## all that has to pass before a commit: format, lint, types, tests
 	.ci/check

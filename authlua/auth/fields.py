@@ -12,7 +12,19 @@ from authlua.dialect import Dialect
 from authlua.fields import Fields
 from authlua.request import AuthRequest
 
-HIDDEN = frozenset({"user", "username", "domain", "login_user", "allow_nets", "allow_real_nets", "fail", "delay_until"})
+HIDDEN = frozenset(
+    {
+        "user",
+        "username",
+        "domain",
+        "login_user",
+        "allow_nets",
+        "allow_real_nets",
+        "fail",
+        "delay_until",
+        "noauthenticate",
+    }
+)
 """Passdb fields that are acted on and never sent. So is everything that begins with ``userdb_``."""
 
 PROXY_FIELDS = ("proxy", "proxy_maybe", "proxy_always", "host", "port", "destuser")

@@ -306,9 +306,12 @@ def _cache_key(
     text, dialect = one.cache_key, server
     if script is not None and script.cache_key is not None:
         text, dialect = script.cache_key, script.dialect
-    beside = one.default_fields if server is Dialect.V2_3 else one.override_fields
     return CacheKey.of_template(
-        kind, id, compile_template(text, dialect), dialect, [field for _, field in _templates(beside, server)]
+        kind,
+        id,
+        compile_template(text, dialect),
+        dialect,
+        [field for _, field in _templates(one.default_fields, server)],
     )
 
 

@@ -81,6 +81,12 @@ class TestVerdicts:
         reply = login(House({"t": result}, dialect=dialect), "t")
         assert (pairs(reply).get("code"), pairs(reply).get("reason")) == (code, reason)
 
+    @BOTH
+    def test_what_a_deny_passdb_wanted_judged_elsewhere_is_not_told(self, dialect: Dialect) -> None:
+        """``noauthenticate`` is acted on and never sent, here too, where the chain ends before it is taken away."""
+        house = House({"t": {"noauthenticate": "y"}}, {}, placed=[{"deny": True}], dialect=dialect)
+        assert "noauthenticate" not in pairs(login(house, "t"))
+
     def test_a_script_that_raises_is_a_temporary_failure(self) -> None:
         """Never an unknown user; its author finds the text in the log."""
         house = House({"t": ScriptError("auth.lua:7: boom")})
