@@ -775,6 +775,8 @@ def _check_mechanisms(settings: Settings) -> list[str]:
     """Mechanisms that no login could succeed with."""
     from importlib.util import find_spec
 
+    from authlua.sasl import MECHS
+
     problems = []
     passdbs = [passdb for passdb in settings.passdbs if not passdb.master]
     for name in settings.auth.mechanisms:
@@ -798,8 +800,12 @@ def _check_mechanisms(settings: Settings) -> list[str]:
         elif name == "ANONYMOUS":
             if not settings.auth.anonymous_username:
                 problems.append(f"{where} needs an auth.anonymous_username")
-        elif passdbs and not any(not passdb.mechanisms or name in passdb.mechanisms for passdb in passdbs):
-            problems.append(f"{where} is left out by the mechanisms of every [[passdb]]")
+        elif passdbs:
+            drivers = {one.driver for one in passdbs if not one.mechanisms or name in one.mechanisms}
+            if not drivers:
+                problems.append(f"{where} is left out by the mechanisms of every [[passdb]]")
+            elif drivers == {"pam"} and MECHS[name].looks_up:
+                problems.append(f"{where} needs stored passwords, and the driver pam has none")
     return problems
 
 

@@ -209,6 +209,20 @@ def test_each_mistake_has_its_line(problems, text, problem):
     assert [problem] == problems(text + BASE if text.startswith(("listener", "log =")) else BASE + text)
 
 
+@pytest.mark.parametrize(
+    ("mechanisms", "problem"),
+    [
+        ("plain", "auth.mechanisms: cram-md5 is left out by the mechanisms of every [[passdb]]"),
+        ("cram-md5", "auth.mechanisms: cram-md5 needs stored passwords, and the driver pam has none"),
+    ],
+)
+def test_a_mech_needs_a_passdb_that_can_serve_it(problems, mechanisms, problem):
+    """As Dovecot's start-up check, and a filter counts too."""
+    passdb = f"[[passdb]]\ndriver = 'pam'\nmechanisms = ['login', '{mechanisms}']\n"
+    userdb = "[[userdb]]\nscript = 'auth.lua'\n"
+    assert [problem] == problems(f"[auth]\nmechanisms = ['cram-md5', 'login']\n{passdb}{userdb}")
+
+
 def test_the_chain_must_be_able_to_decide(problems):
     """Dovecot's own start-up checks: the last passdb decides, a master that goes on needs somewhere to go."""
     last = BASE + "[[passdb]]\nscript = 'auth.lua'\nresult_success = 'continue'\n"

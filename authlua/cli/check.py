@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     problems = [
         problem for script, sections in _uses(settings).items() for problem in _check(settings, script, sections)
     ]
+    problems += _unserved(settings)
     for problem in problems:
         say(problem)
     if problems:
@@ -73,3 +74,17 @@ def _check(settings: "Settings", script: Path, sections: dict[str, "Settings"]) 
         for section in sections:
             if not defines(text, NEEDED[section]):
                 yield f"{script}: a {section} needs a function {' or '.join(NEEDED[section])}"
+
+
+def _unserved(settings: "Settings") -> Iterator[str]:
+    """Mechs that need a stored password where every passdb is a script that gives none away."""
+    from authlua.cli.lint import defines
+    from authlua.sasl import MECHS
+
+    for name in settings.auth.mechanisms:
+        passdbs = [one for one in settings.passdbs if not one.master and (not one.mechanisms or name in one.mechanisms)]
+        scripts = [one.script.read_text("utf-8", "surrogateescape") for one in passdbs if one.script is not None]
+        if not MECHS[name].looks_up or len(scripts) < len(passdbs):
+            continue
+        if not any(defines(text, ("auth_passdb_lookup",)) for text in scripts):
+            yield f"auth.mechanisms: {name.lower()} needs a passdb with the function auth_passdb_lookup"

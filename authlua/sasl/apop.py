@@ -40,4 +40,4 @@ def apop(initial: Secret | None, terms: Terms) -> Mech:
     return PassdbResult.OK
 
 
-APOP = MechInfo("APOP", apop, ("private", "dictionary", "active"), allow_nul=True)
+APOP = MechInfo("APOP", apop, ("private", "dictionary", "active"), allow_nul=True, looks_up=True)

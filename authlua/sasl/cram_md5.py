@@ -47,4 +47,4 @@ def _finish(state: tuple[int, int, int, int], message: bytes) -> bytes:
     return pack("<4I", *state)
 
 
-CRAM_MD5 = MechInfo("CRAM-MD5", cram_md5, ("dictionary", "active"))
+CRAM_MD5 = MechInfo("CRAM-MD5", cram_md5, ("dictionary", "active"), looks_up=True)

@@ -150,4 +150,4 @@ def _pairs(data: bytes) -> list[tuple[str, bytes]]:
     return pairs
 
 
-DIGEST_MD5 = MechInfo("DIGEST-MD5", digest_md5, ("dictionary", "active", "mutual-auth"))
+DIGEST_MD5 = MechInfo("DIGEST-MD5", digest_md5, ("dictionary", "active", "mutual-auth"), looks_up=True)

@@ -120,4 +120,4 @@ def _read_words(data: str) -> tuple[bytes | None, str]:
     return (number >> 2).to_bytes(8, "big"), data[found.end() :]
 
 
-OTP = MechInfo("OTP", otp, ("dictionary", "active"), allow_nul=True, stores=True)
+OTP = MechInfo("OTP", otp, ("dictionary", "active"), allow_nul=True, looks_up=True)

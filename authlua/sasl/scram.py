@@ -166,8 +166,8 @@ def _verdict(
 def _pair(scheme: str, algorithm: str) -> tuple[MechInfo, MechInfo]:
     start = _mech(scheme, algorithm)
     return (
-        MechInfo(scheme, start, ("mutual-auth",)),
-        MechInfo(f"{scheme}-PLUS", start, ("mutual-auth", "channel-binding")),
+        MechInfo(scheme, start, ("mutual-auth",), looks_up=True),
+        MechInfo(f"{scheme}-PLUS", start, ("mutual-auth", "channel-binding"), looks_up=True),
     )
 
 

@@ -169,8 +169,8 @@ class MechInfo(NamedTuple):
     """As on its MECH line, in Dovecot's order."""
     allow_nul: bool = False
     """Client data may hold NUL; for other mechs that is a failure before they see it."""
-    stores: bool = False
-    """A login changes the stored credentials."""
+    looks_up: bool = False
+    """It needs a passdb that gives away what it has stored."""
 
 
 def text(data: bytes) -> str:

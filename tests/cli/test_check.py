@@ -13,12 +13,12 @@ def check(tmp_path, capsys):
     """Checks a configuration with a passdb script and a userdb script."""
 
     def run(
-        passdb: str, userdb: str = "function auth_userdb_lookup(request) return 1, {} end"
+        passdb: str, userdb: str = "function auth_userdb_lookup(request) return 1, {} end", *, more: str = ""
     ) -> tuple[int, list[str]]:
         (tmp_path / "passdb.lua").write_text(passdb)
         (tmp_path / "userdb.lua").write_text(userdb)
         config = tmp_path / "authlua.toml"
-        config.write_text('[[passdb]]\nscript = "passdb.lua"\n[[userdb]]\nscript = "userdb.lua"\n')
+        config.write_text(more + '[[passdb]]\nscript = "passdb.lua"\n[[userdb]]\nscript = "userdb.lua"\n')
         code = main(["check", "-c", str(config)])
         return code, [line.removeprefix(f"{tmp_path}/") for line in capsys.readouterr().out.splitlines()]
 
@@ -65,3 +65,12 @@ def test_a_wrong_configuration_is_78(tmp_path, capsys):
     config.write_text("[auth]\nx = 1\n")
     assert main(["check", "-c", str(config)]) == 78
     assert "auth.x: unknown key" in capsys.readouterr().err
+
+
+def test_a_mech_that_never_sees_the_password_needs_a_lookup(check):
+    """A script that only judges passwords cannot serve it; one that also looks up can."""
+    judge = "function auth_password_verify(request, password) return 1, {} end\n"
+    scram = "[auth]\nmechanisms = ['plain', 'scram-sha-256']\n"
+    problem = "auth.mechanisms: scram-sha-256 needs a passdb with the function auth_passdb_lookup"
+    assert check(judge, more=scram) == (65, [problem])
+    assert check(judge + PASSDB, more=scram)[0] == 0
