@@ -198,16 +198,24 @@ class MaildirBox:
         self._path = path
         self._flags = flags
         self._recent_from: int | None = None
-        self._view = self._look()
+        self._synced: _View | None = None
+
+    @property
+    def _view(self) -> _View:
+        """What was there at the last sync, or when it was first asked for."""
+        if self._synced is None:
+            self._synced = self._look()
+        return self._synced
 
     def sync(self, flags: int) -> None:
         """Look at the directories again; with DROP_RECENT, take ``\\Recent`` away from those who come later."""
-        self._view = self._look()
+        view = self._look()
         if self._flags & BoxFlag.DROP_RECENT:
             if self._recent_from is None:
-                self._recent_from = self._view.first_recent_uid
-            self._storage.drop_recent(self._vname, self._view.uidnext)
-            self._view = self._view._replace(first_recent_uid=self._view.uidnext)
+                self._recent_from = view.first_recent_uid
+            self._storage.drop_recent(self._vname, view.uidnext)
+            view = view._replace(first_recent_uid=view.uidnext)
+        self._synced = view
 
     def status(self, items: int) -> Status:
         """All there is to know without an index."""
