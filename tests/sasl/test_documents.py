@@ -7,7 +7,7 @@ import pytest
 from authlua import passwords
 from authlua.dialect import Dialect
 from authlua.passwords.otp import entry
-from authlua.sasl import MECHS, SetCredentials, SetUser, Succeeded, VerifyPlain
+from authlua.sasl import MECHS, SetCertificateUser, SetCredentials, SetUser, Succeeded, VerifyPlain
 from authlua.sasl.cram_md5 import hmac_md5
 from authlua.sasl.digest_md5 import kd
 from authlua.sasl.otp import _read_words
@@ -70,6 +70,14 @@ def test_rfc_5802_and_7677(
     talked = talk(MECHS[mech], f"n,,n=user,r={cnonce}".encode(), saying(final), Passdb(b"pencil"), terms)
     assert talked.challenges == [f"r={cnonce}{snonce},s={salt},i=4096".encode()]
     assert talked.verdict == Succeeded(f"v={signature}".encode())
+
+
+@pytest.mark.parametrize(("message", "target"), [(b"", None), (b"alice", "alice")])
+def test_rfc_4422(message: bytes, target: str | None) -> None:
+    """EXTERNAL, appendix A: who to become, or nothing; a passdb must be content with an empty password."""
+    talked = talk(MECHS["EXTERNAL"], message, saying(), Passdb(b""))
+    assert talked.wishes == [SetCertificateUser(target), VerifyPlain(Secret(b""))]
+    assert talked.accepted
 
 
 def test_rfc_7628() -> None:
