@@ -261,12 +261,13 @@ def run_on(core: Any, answer: Any) -> Any:
 
 
 def test_otp_stores_the_next_password_in_the_passdb_that_answered() -> None:
-    """Not in another that could store, too."""
+    """The last one that did, not another that could store, too."""
     first, second = Keeper(OTP), Keeper(OTP)
-    first.users = {}
-    house = House(first, second)
+    house = House(first, second, placed=[{"result_success": "continue"}])
     assert one_time_password(house) == Ok(1, "alice", [])
-    assert (first.kept, second.kept) == ([], ["{OTP}md5 98 ke1234 9bc29b075f3322d3"])
+    first.users = {}
+    assert one_time_password(House(first, second)) == Ok(1, "alice", [])
+    assert (first.kept, second.kept) == ([], ["{OTP}md5 98 ke1234 9bc29b075f3322d3"] * 2)
 
 
 @pytest.mark.parametrize(

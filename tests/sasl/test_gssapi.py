@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from authlua.results import PassdbResult
 from authlua.sasl import MECHS, Challenge, Offload, PassdbField, Refused, Service, Terms
+from authlua.sasl.gssapi import _step
 from authlua.secret import Secret
 from tests.sasl.talking import Passdb
 
@@ -231,3 +232,12 @@ def test_nothing_of_kerberos_is_loaded_before_it_is_needed() -> None:
     """The package is optional, and takes its time."""
     code = "import sys, authlua.sasl; sys.exit('gssapi' in sys.modules or 'subprocess' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 0
+
+
+def test_only_kerberos_counts() -> None:
+    """The library may know other mechanisms, whose names are nobody's here."""
+    pytest.importorskip("gssapi", reason='missing: the Python package gssapi, of "authlua[gssapi]"')
+    context = SimpleNamespace(
+        step=lambda token: b"", complete=True, mech=SimpleNamespace(dotted_form="1.2.3"), initiator_name="alice"
+    )
+    assert _step(context, b"token") == ("GSSAPI mechanism is not Kerberos 5",)
