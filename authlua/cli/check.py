@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 HELP = "check the configuration and load every script"
 WHERE = ("script",)
 
-NEEDED = {"passdb": ("auth_passdb_lookup", "auth_password_verify"), "userdb": ("auth_userdb_lookup",)}
+NEEDED = {
+    "passdb": ("auth_passdb_lookup", "auth_password_verify"),
+    "userdb": ("auth_userdb_lookup",),
+    "mail": ("mail_user_created", "dovecot_lua_notify_begin_txn"),
+}
 """Of these functions a script needs one, to be of any use."""
+
+NAMES = {"passdb": "a passdb", "userdb": "a userdb", "mail": "a mail script"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +55,8 @@ def _uses(settings: "Settings") -> dict[Path, dict[str, "Settings"]]:
     for userdb in settings.userdbs:
         if userdb.script is not None:
             uses.setdefault(userdb.script, {})["userdb"] = replace(settings, passdbs=(), userdbs=(userdb,))
+    if settings.mail.script is not None:
+        uses.setdefault(settings.mail.script, {})["mail"] = replace(settings, passdbs=(), userdbs=())
     return uses
 
 
@@ -57,13 +65,16 @@ def _check(settings: "Settings", script: Path, sections: dict[str, "Settings"]) 
     from authlua.cli.lint import defines, lint
     from authlua.errors import ScriptError
     from authlua.logs import open_log
-    from authlua.server import open_core
+    from authlua.server import MailScripts, open_core
 
     log = open_log(settings.log.format, settings.log.level)
     loaded = True
-    for alone in sections.values():
+    for section, alone in sections.items():
         try:
-            open_core(alone, log).retire()
+            if section == "mail":
+                MailScripts(alone).try_to_load(log)
+            else:
+                open_core(alone, log).retire()
         except ScriptError as error:
             loaded = False
             yield str(error)
@@ -73,7 +84,7 @@ def _check(settings: "Settings", script: Path, sections: dict[str, "Settings"]) 
             yield f"{script}:{line}: {finding}"
         for section in sections:
             if not defines(text, NEEDED[section]):
-                yield f"{script}: a {section} needs a function {' or '.join(NEEDED[section])}"
+                yield f"{script}: {NAMES[section]} needs a function {' or '.join(NEEDED[section])}"
 
 
 def _unserved(settings: "Settings") -> Iterator[str]:

@@ -19,6 +19,28 @@ HOOKS = (
     "script_init",
     "script_deinit",
     "script_load",
+    "mail_user_created",
+    "mail_user_deinit_pre",
+    "mail_user_deinit",
+    "dovecot_lua_notify_begin_txn",
+    "dovecot_lua_notify_end_txn",
+    "dovecot_lua_notify_event_message_new",
+    *(
+        f"dovecot_lua_notify_event_{event}"  # Dovecot's own driver calls these; a script may serve both
+        for event in (
+            "message_append",
+            "message_expunge",
+            "message_read",
+            "message_trash",
+            "flags_set",
+            "flags_clear",
+            "mailbox_create",
+            "mailbox_delete",
+            "mailbox_rename",
+            "mailbox_subscribe",
+            "mailbox_unsubscribe",
+        )
+    ),
 )
 """The functions that are called by their names."""
 
@@ -99,7 +121,7 @@ def lint(text: str, version: str) -> list[Finding]:
     findings = []
     for name, line in defined.items():
         hook = _close(name, HOOKS)
-        if hook is not None and hook not in defined and re.match(r"auth|script", name):
+        if hook is not None and hook not in defined and re.match(r"auth|script|mail_user|dovecot_lua", name):
             findings.append(Finding(line, f"{name} is never called, did you mean {hook}?"))
     known = {*_EVERYWHERE.split(), *_SOME[version].split(), *defined}
     read = dict(scan.read)

@@ -61,6 +61,13 @@ class MailScripts:
             self.script, user, self.storage(user), log=log, dialect=self.dialect, options=self.options
         )
 
+    def try_to_load(self, log: "FilteringBoundLogger") -> None:
+        """Load the script for a user without mail, and let it go; raises `ScriptError`."""
+        user = self.user("nobody", {}, service="authlua")
+        storage = Maildir(Path("/nonexistent"))
+        write = script_log(log, user)
+        load_mail_script(self.script, user, storage, log=write, dialect=self.dialect, options=self.options).close()
+
     def storage(self, user: MailUser) -> Storage:
         """The mail of *user*; raises `StorageError`."""
         location = self.mail.location

@@ -74,3 +74,33 @@ def test_a_mech_that_never_sees_the_password_needs_a_lookup(check):
     problem = "auth.mechanisms: scram-sha-256 needs a passdb with the function auth_passdb_lookup"
     assert check(judge, more=scram) == (65, [problem])
     assert check(judge + PASSDB, more=scram)[0] == 0
+
+
+def test_a_mail_script_is_checked_too(check, tmp_path):
+    """It is loaded for a user without mail, and read like the others."""
+    mail = tmp_path / "mail.lua"
+    more = f'[mail]\nscript = "{mail}"\n'
+    mail.write_text("function mail_user_created(user) return 0 end\nfunction mail_user_deinit_pre(user) end\n")
+    assert check(PASSDB, more=more) == (0, ["authlua.toml: all is well"])
+    mail.write_text("function mail_user_create(user) return 0 end\n")
+    assert check(PASSDB, more=more) == (
+        65,
+        [
+            "mail.lua:1: mail_user_create is never called, did you mean mail_user_created?",
+            "mail.lua: a mail script needs a function mail_user_created or dovecot_lua_notify_begin_txn",
+        ],
+    )
+    mail.write_text("error('no', 0)\n")
+    code, (line, *_) = check(PASSDB, more=more)
+    assert (code, line) == (65, f"dlua_script_init({mail}) failed: lua_pcall({mail}) failed: no")
+
+
+def test_a_notification_function_of_dovecots_own_driver_is_no_mistake(check, tmp_path):
+    """A script may serve authlua and Dovecot."""
+    mail = tmp_path / "mail.lua"
+    mail.write_text(
+        "function dovecot_lua_notify_begin_txn(user) return {} end\n"
+        "function dovecot_lua_notify_event_flags_set(context, event) end\n"
+        "function dovecot_lua_notify_end_txn(context, success) end\n"
+    )
+    assert check(PASSDB, more=f'[mail]\nscript = "{mail}"\n') == (0, ["authlua.toml: all is well"])
