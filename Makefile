@@ -1,7 +1,7 @@
 # authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-2.4 differential check bench lock setup clients clean
+.PHONY: help run test test-2.4 differential check bench guard lock setup clients clean
 
 BENCH_SECONDS = 1
 BENCH_ROUNDS = 5
@@ -29,6 +29,9 @@ check: setup ## all that has to pass before a commit: format, lint, types, tests
 
 bench: setup ## measure against the installed Dovecot and renew docs/performance.md; ROWS="throughput half" for a part
 	.venv/bin/python -m bench --seconds $(BENCH_SECONDS) --rounds $(BENCH_ROUNDS) $(ROWS)
+
+guard: setup ## count the instructions of a login, and fail when there are many more than bench/guard.json says
+	.venv/bin/python -m bench.guard
 
 lock: ## renew requirements/dev.txt from pyproject.toml
 	requirements/lock

@@ -1,0 +1,82 @@
+"""The same logins again and again, in one process without trio: what `bench.guard` counts the instructions of.
+
+``python -m bench.replay login N`` answers N batches of sixteen logins through a socketpair; ``… unit N`` does N rounds
+of everyday Python, to tell how many instructions this interpreter needs for anything at all.
+"""
+
+import os
+import select
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+BATCH = 16
+PARAMS = b"service=imap\tsecured\tsession=wGM65tdgfOJ/AAAB\tlip=192.0.2.1\trip=198.51.100.7\tlport=143\trport=57980"
+RESPONSE = b"AHUxQHgAcGFzcw=="  # u1@x, pass
+
+
+def logins() -> Callable[[], None]:
+    """Something that answers one batch of logins with each call."""
+    from authlua.config import ListenerSettings, embedded
+    from authlua.logs import open_log
+    from authlua.server.app import App
+    from authlua.server.core import open_core
+    from authlua.server.listeners import Listener
+
+    script = str(Path(__file__).with_name("auth.lua"))
+    settings = embedded(script, tempfile.gettempdir())
+    log = open_log("text", "info", os.open(os.devnull, os.O_WRONLY))
+    core = open_core(settings, log)
+    app = App(settings, core, log, lambda: core)
+    ours, theirs = socket.socketpair()
+    app.connect(Listener(ListenerSettings(kind="client"), socket.socket(socket.AF_UNIX)), theirs)
+    (client,) = app.clients
+    ours.send(b"VERSION\t1\t2\nCPID\t4242\n")
+    client.ready(select.EPOLLIN)
+    ours.recv(1 << 16)
+    last = 0
+
+    def batch() -> None:
+        nonlocal last
+        ids = range(last + 1, last + BATCH + 1)
+        last += BATCH
+        ours.send(b"".join(b"AUTH\t%d\tPLAIN\t%s\tresp=%s\n" % (id, PARAMS, RESPONSE) for id in ids))
+        client.ready(select.EPOLLIN)
+        answers = ours.recv(1 << 16).splitlines()
+        if len(answers) != BATCH or not all(answer.startswith(b"OK\t") for answer in answers):
+            raise RuntimeError(f"the replay is not answered as it should be: {answers[:1]}")
+
+    return batch
+
+
+class _Thing:
+    __slots__ = ("name", "values")
+
+    def __init__(self, name: str, values: dict[str, str]) -> None:
+        self.name = name
+        self.values = values
+
+    def get(self, key: str) -> str | None:
+        return self.values.get(key)
+
+
+def unit() -> None:
+    """A round of everyday Python: objects, calls, dicts, splitting and joining."""
+    for number in range(100):
+        values = dict(pair.split("=") for pair in f"id={number}\tservice=imap\trip=192.0.2.1".split("\t"))
+        thing = _Thing("thing", values)
+        "\t".join(word for word in (thing.name, thing.get("id"), thing.get("rip"), thing.get("lip")) if word)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    what, count = sys.argv[1:]
+    work = logins() if what == "login" else unit
+    for _ in range(int(count)):
+        work()
+
+
+if __name__ == "__main__":
+    main()
