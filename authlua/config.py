@@ -511,6 +511,7 @@ MODES = {
     "userdb": 0o666,
     "token-login": 0o666,
     "control": 0o600,
+    "metrics": 0o600,
     "postlogin": 0o600,
     "push": 0o600,
 }
@@ -521,7 +522,7 @@ MODES = {
 class ListenerSettings:
     """One ``[[listener]]``: a unix socket (*path*) or a TCP port (*address*), never both."""
 
-    kind: str = key(one_of(*MODES, "metrics"), reload=False)
+    kind: str = key(one_of(*MODES), reload=False)
     name: str = key(TEXT, "", reload=False)
     """The socket's name for systemd; empty: its kind."""
     path: Path | None = key(Kind("path", _read_path, str), None, reload=False)
@@ -822,8 +823,6 @@ def _check_listeners(settings: Settings, told: Sequence[str]) -> list[str]:
         elif place in taken:
             problems.append(f"{where}: {place} is already {taken[place]}")
         taken[place] = where
-        if listener.kind == "metrics":
-            problems.append(f"{where}.kind: the metrics listener is not available yet")
         if listener.kind in ("control", "postlogin") and listener.address is not None:
             problems.append(f"{where}.address: {listener.kind} is for a unix socket only, give a path")
         if listener.kind in ("postlogin", "push") and settings.mail.script is None:

@@ -150,7 +150,6 @@ TCP = "address = '[::1]:9'\n"
             "auth.policy_hash_mech: expected one of md5, sha1, sha224, sha256, sha384, sha512, sha3-256, sha3-512, "
             'got "rot13"',
         ),
-        (f"[[listener]]\nkind = 'metrics'\n{TCP}", "listener.kind: the metrics listener is not available yet"),
         (CLIENT, "listener: needs a path or an address, one of the two"),
         (f"{CLIENT}path = 'a'\n{TCP}", "listener: needs a path or an address, one of the two"),
         (f"{CLIENT}{TCP}mode = '0600'", "listener: mode, user and group belong to a path, not to an address"),

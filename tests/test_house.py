@@ -36,6 +36,7 @@ KEPT_TO = {
     "argon2": {"passwords"},
     "pamela": {"databases"},
     "httpx": {"services"},
+    "prometheus_client": {"server"},
 }
 
 

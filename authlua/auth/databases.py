@@ -14,6 +14,9 @@ from authlua.variables import Template
 Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 """``log(level, text, request, fields)`` with level ``debug``, ``info``, ``warning`` or ``error``."""
 
+Observe = Callable[[str, AuthRequest, Mapping[str, str], float], None]
+"""``observe(event, request, fields, seconds)``: one of Dovecot's events has happened, and took so long."""
+
 
 class Passdb(Protocol):
     """Knows passwords. Its methods await only wishes; a failure is a `ScriptError`."""

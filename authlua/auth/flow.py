@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from authlua.auth.cache import Cache
-from authlua.auth.databases import Log, PassdbEntry, UserdbEntry
+from authlua.auth.databases import Log, Observe, PassdbEntry, UserdbEntry
 from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
 from authlua.auth.names import NameRefused, Names
 from authlua.auth.passdbs import PassdbChain, Wanted
@@ -103,6 +103,7 @@ class Auth:
         passdbs, userdbs: in the order they are asked.
         token_secret: 32 random bytes that sign auth tokens; `None`: no tokens are given out.
         penalty: makes addresses that fail wait; `None`: nobody waits.
+        observe: hears of the answers of passdbs, userdbs and the policy server; `None` costs nothing.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Auth:
         log: Log,
         token_secret: Secret | None = None,
         penalty: Penalty | None = None,
+        observe: Observe | None = None,
     ) -> None:
         dialect = options.dialect
         self.options = options
@@ -151,11 +153,10 @@ class Auth:
             if options.cache_size and options.cache_ttl
             else None
         )
-        self.policy = (
-            None
-            if options.policy is None
-            else Policy(options.policy, dialect=dialect, log=log, verbose=options.verbose or options.debug)
-        )
+        self.policy: Policy | None = None
+        if options.policy is not None:
+            verbose = options.verbose or options.debug
+            self.policy = Policy(options.policy, dialect=dialect, log=log, verbose=verbose, observe=observe)
         self._setter = setter = FieldSetter(dialect, self._note)
         self._passdbs = PassdbChain(
             passdbs,
@@ -170,6 +171,7 @@ class Auth:
             cache=self.cache,
             cache_verify_elsewhere=options.cache_verify_password_with_worker,
             policy=self.policy,
+            observe=observe,
         )
         self._userdbs = UserdbChain(
             userdbs,
@@ -181,6 +183,7 @@ class Auth:
             debug=options.debug,
             exists=lambda request: self._passdbs.lookup(request, Wanted("")),
             cache=self.cache,
+            observe=observe,
         )
         self._replies = Replies(
             dialect, anonymous_username=options.anonymous_username, failure_delay=options.failure_delay > 0

@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from random import uniform
+from time import perf_counter
 
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import CredentialsKeeper, Log, PassdbEntry, Rule
+from authlua.auth.databases import CredentialsKeeper, Log, Observe, PassdbEntry, Rule
 from authlua.auth.fields import FieldSetter
 from authlua.auth.policy import Policy
 from authlua.auth.sharing import SharedPassdb, Sharing
@@ -82,6 +83,7 @@ class PassdbChain:
         cache: remembers what passdbs with a cache key answered.
         cache_verify_elsewhere: compare with cached hashes off the event loop, quick ones too.
         policy: is asked before the first passdb of a login.
+        observe: hears of each passdb's answer.
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class PassdbChain:
         cache: Cache | None = None,
         cache_verify_elsewhere: bool = False,
         policy: Policy | None = None,
+        observe: Observe | None = None,
     ) -> None:
+        self._observe = observe
         self._policy = policy
         if cache is not None:
             entries = [
@@ -355,6 +359,7 @@ class PassdbChain:
         while True:
             entry = chain[at]
             request.credentials = None
+            started = perf_counter() if self._observe is not None else 0.0
             if not self._expand(entry, entry.default_fields, request):
                 result = INTERNAL_FAILURE
             elif self._cache is None or entry.cache_key is None:
@@ -363,6 +368,10 @@ class PassdbChain:
                 result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, step)
             if result is OK and "noauthenticate" in request.passdb_fields:
                 result = NEXT
+            if self._observe is not None:
+                cached = "" if self._cache is None or entry.cache_key is None else "hit" if request.cached else "miss"
+                fields = {"passdb": entry.name, "result": result.name.lower(), "cache": cached}
+                self._observe("auth_passdb_request_finished", request, fields, perf_counter() - started)
             if not self._expand(entry, entry.override_fields, request):
                 result = INTERNAL_FAILURE
             if entry.deny and result is not USER_UNKNOWN:

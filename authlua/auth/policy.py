@@ -6,9 +6,10 @@ Wire and rules are Dovecot's (``core:2.3.21.1:src/auth/auth-policy.c``).
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple
 
-from authlua.auth.databases import Log
+from authlua.auth.databases import Log, Observe
 from authlua.dialect import Dialect
 from authlua.errors import Unreachable
 from authlua.request import AuthRequest
@@ -56,7 +57,10 @@ class PolicyOptions(NamedTuple):
 class Policy:
     """Asks the policy server, and tells it how logins went."""
 
-    def __init__(self, options: PolicyOptions, *, dialect: Dialect, log: Log, verbose: bool) -> None:
+    def __init__(
+        self, options: PolicyOptions, *, dialect: Dialect, log: Log, verbose: bool, observe: Observe | None = None
+    ) -> None:
+        self._observe = observe
         self._options = options
         self._dialect = dialect
         self._log = log
@@ -136,9 +140,21 @@ class Policy:
                 return None
         return body
 
-    async def _send(self, command: str, request: AuthRequest, body: Mapping[str, Any]) -> bytes:
+    async def _send(self, command: str, request: AuthRequest, attributes: Mapping[str, Any]) -> bytes:
+        content = json.dumps({**attributes, "tls": request.secured == "TLS"}, ensure_ascii=False, separators=(",", ":"))
+        started = perf_counter()
+        outcome = "failed"
+        try:
+            body = await self._post(command, content)
+            outcome = "answered"
+        finally:
+            if self._observe is not None:
+                fields = {"mode": command, "result": outcome}
+                self._observe("auth_policy_request_finished", request, fields, perf_counter() - started)
+        return body
+
+    async def _post(self, command: str, content: str) -> bytes:
         url = self._options.server_url
-        content = json.dumps({**body, "tls": request.secured == "TLS"}, ensure_ascii=False, separators=(",", ":"))
         reply: HttpReply = await Http(
             "POST",
             f"{url}{'' if url.endswith('&') else '?'}command={command}",

@@ -9,9 +9,10 @@ import pwd
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import uniform
+from time import perf_counter
 
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import Log, Rule, UserdbEntry
+from authlua.auth.databases import Log, Observe, Rule, UserdbEntry
 from authlua.auth.fields import FieldSetter
 from authlua.auth.sharing import SharedUserdb
 from authlua.dialect import Dialect
@@ -56,7 +57,9 @@ class UserdbChain:
         debug: bool,
         exists: Callable[[AuthRequest], Awaitable[PassdbResult]],
         cache: Cache | None = None,
+        observe: Observe | None = None,
     ) -> None:
+        self._observe = observe
         if cache is not None:
             entries = [
                 entry if entry.cache_key is None else replace(entry, userdb=SharedUserdb(entry.userdb, entry.cache_key))
@@ -86,10 +89,15 @@ class UserdbChain:
         for entry in self._entries:
             if entry.skipped(found=found):
                 continue
+            started = perf_counter() if self._observe is not None else 0.0
             if self._cache is None or entry.cache_key is None:
                 result = await self._ask(entry, request)
             else:
                 result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request)
+            if self._observe is not None:
+                cached = "" if self._cache is None or entry.cache_key is None else "hit" if request.cached else "miss"
+                fields = {"userdb": entry.name, "result": result.name.lower(), "cache": cached}
+                self._observe("auth_userdb_request_finished", request, fields, perf_counter() - started)
             rule = _rule(entry, result)
             if rule.success is not None:
                 found = rule.success
@@ -143,8 +151,10 @@ class UserdbChain:
         """What the userdb says, from the cache where it is known (``…:auth_request_lookup_user_cache``)."""
         found = cache.find(key)
         if found is not None:
+            request.cached = True
             self._note(entry, request, f"userdb cache hit: {found}")
             return self._use(found, request)
+        request.cached = False
         self._note(entry, request, "userdb cache miss")
         user = request.user
         result = await self._ask(entry, request)

@@ -21,6 +21,7 @@ from authlua.server.core import Core
 from authlua.server.driving import complete
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS, Listener
 from authlua.server.masters import Master
+from authlua.server.metrics import Metrics, serve_metrics
 from authlua.server.postlogin import serve_postlogin
 from authlua.server.push import serve_push
 from authlua.server.ready import Ready
@@ -48,6 +49,7 @@ class App:
         self.logins: dict[int, Client] = {}
         self.unwritten: set[Client] = set()
         """Clients to be written to when the errands that ended together have all been told."""
+        self.metrics: Metrics | None = None
         self.tasks: trio.Nursery
         self._cuids = count(1)
         self._reload = reload
@@ -68,6 +70,8 @@ class App:
                 Master(self, listener, sock)
             elif kind == "postlogin":
                 self.tasks.start_soon(serve_postlogin, self, listener, sock)
+            elif kind == "metrics":
+                self.tasks.start_soon(serve_metrics, self, listener, sock)
             elif kind == "push":
                 self.tasks.start_soon(serve_push, self, listener, sock)
             else:
@@ -101,6 +105,9 @@ class App:
             reason=reason,
             duration=round((perf_counter() - started) * 1e6),
         )
+        if self.metrics is not None:
+            result = "ok" if isinstance(reply, Ok) else code or "fail"
+            self.metrics.login(request.mech, request.service, result, perf_counter() - started)
         policy = self.core.auth.policy
         if policy is not None and request.result is not None:
             self.tasks.start_soon(self._report, policy, request, request.result)

@@ -8,6 +8,7 @@ from authlua.auth import (
     Auth,
     AuthOptions,
     CacheKey,
+    Observe,
     Passdb,
     PassdbEntry,
     Penalty,
@@ -32,6 +33,7 @@ from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.secret import Secret
 from authlua.server.mail import MailScripts
+from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.zygote import Zygote
 from authlua.variables import Template, compile_template
@@ -51,6 +53,7 @@ class Lasting(NamedTuple):
     penalty: Penalty | None = None
     zygote: Zygote | None = None
     """Makes the workers for scripts with ``use_worker``; without one all scripts run here."""
+    metrics: Metrics | None = None
 
 
 class Core:
@@ -164,6 +167,7 @@ def open_core(
         log=write,
         token_secret=lasting.token_secret,
         penalty=lasting.penalty if auth.penalty else None,
+        observe=_observer(lasting.metrics, write if auth.debug else None),
     )
     core = Core(decisions, scripts, pool)
     if settings.mail.script is not None:
@@ -187,6 +191,21 @@ def _policy(settings: Settings) -> PolicyOptions:
         report_after_auth=auth.policy_report_after_auth,
         log_only=auth.policy_log_only,
     )
+
+
+def _observer(metrics: Metrics | None, write: Write | None) -> Observe | None:
+    """Counts events, and writes them into a debug log; `None` when nobody wants to know."""
+    if metrics is None and write is None:
+        return None
+
+    def observe(event: str, request: AuthRequest, fields: Mapping[str, str], seconds: float) -> None:
+        if metrics is not None:
+            metrics.event(event, fields, seconds)
+        if write is not None:
+            known = {name: value for name, value in fields.items() if value}
+            write("debug", event, request, {**known, "duration": round(seconds * 1e6)})
+
+    return observe
 
 
 def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id: int) -> ScriptOptions:

@@ -15,6 +15,7 @@ from authlua.errors import ConfigError
 from authlua.server.app import App
 from authlua.server.core import Core, Lasting, open_core, uses_workers
 from authlua.server.listeners import Listener, open_listeners
+from authlua.server.metrics import Metrics
 from authlua.server.systemd import notify, passed_sockets, watchdog_interval
 from authlua.server.token_secret import load_token_secret
 from authlua.server.zygote import Zygote
@@ -42,7 +43,7 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
     """
     passed = passed_sockets()
     zygote = make_zygote(settings)
-    lasting = Lasting(load_token_secret(settings.server.base_dir, log), Penalty(), zygote)
+    lasting = Lasting(load_token_secret(settings.server.base_dir, log), Penalty(), zygote, make_metrics(settings))
     core = open_core(settings, log, lasting)
     listeners = open_listeners(settings.listeners, passed)
     if settings.server.user:
@@ -68,7 +69,13 @@ def run(
         return open_core(fresh, log, lasting)
 
     app = App(settings, core, log, reload)
+    app.metrics = lasting.metrics
     trio.run(partial(_main, app, listeners, companion))
+
+
+def make_metrics(settings: Settings) -> Metrics | None:
+    """What counts, if there is a listener that tells it; raises `ConfigError` when its library is not there."""
+    return Metrics() if any(listener.kind == "metrics" for listener in settings.listeners) else None
 
 
 def make_zygote(settings: Settings) -> Zygote | None:

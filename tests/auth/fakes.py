@@ -3,7 +3,7 @@
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from authlua.auth import RULES, Auth, AuthOptions, CacheKey, PassdbEntry, Penalty, UserdbEntry
+from authlua.auth import RULES, Auth, AuthOptions, CacheKey, Observe, PassdbEntry, Penalty, UserdbEntry
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
@@ -65,6 +65,7 @@ class House:
         placed: Sequence[Mapping[str, Any]] = (),
         userdb_key: CacheKey | None = None,
         penalty: Penalty | None = None,
+        observe: Observe | None = None,
         **options: Any,
     ) -> None:
         self.log: list[tuple[str, str]] = []
@@ -83,6 +84,7 @@ class House:
             log=lambda level, text, request, fields: self.log.append((level, text)),
             token_secret=Secret(b"s" * 32),
             penalty=penalty,
+            observe=observe,
         )
 
 
