@@ -132,3 +132,16 @@ class Http(Wish):
         self.headers = headers
         self.body = body
         self.timeout = timeout
+
+
+class Service(Wish):
+    """Ask the service *name* (``http``, …) with plain *arguments*; ``await service`` gives its plain answer.
+
+    What the service could not do is part of its answer. All of it may travel between processes.
+    """
+
+    __slots__ = ("arguments", "name")
+
+    def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
+        self.name = name
+        self.arguments = arguments

@@ -16,7 +16,7 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("") for path in PACKAGE.rglo
 
 FLOORS: list[set[str]] = [
     # Imports go down only; rooms on one floor do not know each other. Floor 0 is one room.
-    {"authlua", "dialect", "errors", "fields", "masks", "request", "results", "secret", "wishes"},
+    {"authlua", "dialect", "errors", "fields", "masks", "request", "results", "secret", "urls", "wishes"},
     {"mail", "passwords", "protocol", "variables"},
     {"databases", "lua", "sasl"},
     {"auth", "config", "logs", "services"},
@@ -32,6 +32,7 @@ KEPT_TO = {
     "lupa": {"lua"},
     "trio": {"server", "services", "cli"},
     "structlog": {"logs", "server"},  # the server only names the type of the log it is given
+    "h11": {"services"},
     "bcrypt": {"passwords"},
     "argon2": {"passwords"},
     "pamela": {"databases"},

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from authlua.lua.conversion import text
 from authlua.lua.rules import Rules
 from authlua.request import AuthRequest
+from authlua.wishes import Service
 
 ScriptLog = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 """``log(level, text, request, fields)`` with level ``debug``, ``info``, ``warning`` or ``error``.
@@ -35,6 +36,8 @@ class ScriptOptions(NamedTuple):
     """Dovecot's ``auth_debug``: debug lines are written; implies *verbose*."""
     allow_weak_schemes: bool = True
     """Dovecot 2.4's setting of this name, for ``req:password_verify`` of 2.4 scripts."""
+    now: Callable[[Service], Any] | None = None
+    """Fulfils a wish on the spot, for calls that cannot wait where they are; without it they fail."""
 
 
 DEFAULTS = ScriptOptions()

@@ -36,6 +36,7 @@ from authlua.server.mail import MailScripts
 from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.zygote import Zygote
+from authlua.services import fulfil_now
 from authlua.variables import Template, compile_template
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
         verbose=settings.auth.verbose if one.auth_verbose is None else one.auth_verbose,
         debug=settings.auth.debug,
         allow_weak_schemes=settings.auth.allow_weak_schemes,
+        now=fulfil_now,
     )
 
 
@@ -341,6 +343,7 @@ def _plain(options: ScriptOptions) -> Mapping[str, object]:
         "path": list(options.path),
         "cpath": list(options.cpath),
         "settings": {**options.settings},
+        "now": None,
     }
 
 

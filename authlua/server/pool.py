@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import trio
@@ -16,10 +16,11 @@ from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.secret import Secret
+from authlua.server.driving import FULFIL
 from authlua.server.ready import Ready
-from authlua.server.worker import ERROR, HELLO, LOG, MAX_FRAME, PART, SLOT
+from authlua.server.worker import ERROR, HELLO, LOG, MAX_FRAME, PART, SLOT, WISH, pieces
 from authlua.server.zygote import Zygote
-from authlua.wishes import Errand, Outcome
+from authlua.wishes import Errand, Outcome, Service
 
 TICK = 0.01
 """Seconds between two looks at who is busy, while calls are out."""
@@ -55,14 +56,19 @@ class WorkerCall(Errand):
 
 
 class _Call:
-    __slots__ = ("names", "report", "sent", "started", "what")
+    __slots__ = ("names", "report", "started", "waits", "what", "wish", "worker")
 
     def __init__(self, what: WorkerCall, report: Callable[[Outcome], None], started: float) -> None:
         self.what = what
         self.report = report
         self.started = started
         self.names: list[str] = []
-        self.sent = False
+        self.wish: list[bytes] = []
+        """The pieces of what it wishes for, as far as they have come."""
+        self.worker: _Process | None = None
+        """Where it is, once it has had to wait."""
+        self.waits = trio.CancelScope()
+        """Ends the wish."""
 
 
 class _Process:
@@ -92,7 +98,21 @@ class _Process:
             self._pool.heard(self, marshal.loads(frame))
         self._pool.batch_done()
 
+    async def answer(self, number: int, value: tuple[bool, Any]) -> None:
+        """Send what a call waits for."""
+        for piece in pieces(number, value):
+            frame = marshal.dumps(piece)
+            while True:
+                try:
+                    self._sock.send(frame)
+                    break
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sock)
+                except (OSError, trio.ClosedResourceError):
+                    return  # it is gone, which is heard of elsewhere
+
     def close(self) -> None:
+        trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
 
@@ -128,6 +148,8 @@ class Pool:
         self._wake = trio.Event()
         self._batch_done: Callable[[], None] = lambda: None
         self._closed = False
+        self._wishes: trio.Nursery | None = None
+        self._set_aside = 0
 
     def add(self, *script: Any) -> int:
         """Have one more script: its kind, path, text, dialect, the server's dialect, options; gives its number."""
@@ -145,14 +167,16 @@ class Pool:
         self._make_worker()
 
     async def run(self) -> None:
-        """Watch over calls and workers, until closed."""
-        while not self._closed:
-            if not self._calls:
-                self._wake = trio.Event()
-                await self._wake.wait()
-            await trio.sleep(TICK)
-            if not self._closed:
-                self._tick()
+        """Watch over calls and workers and fulfil wishes, until closed."""
+        async with trio.open_nursery() as self._wishes:
+            while not self._closed:
+                if not self._calls:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                await trio.sleep(TICK)
+                if not self._closed:
+                    self._tick()
+            self._wishes.cancel_scope.cancel()
 
     def close(self) -> None:
         """End all workers; each finishes the call it runs. Once is enough."""
@@ -198,7 +222,9 @@ class Pool:
 
     def forget(self, number: int) -> None:
         """Nobody waits for that call any more."""
-        self._calls.pop(number, None)
+        call = self._calls.pop(number, None)
+        if call is not None:
+            call.waits.cancel()
 
     def _send(self, frame: bytes) -> bool:
         try:
@@ -241,6 +267,8 @@ class Pool:
         elif kind == PART:
             if call is not None:
                 call.names += rest[0]
+        elif kind == WISH:
+            self._wish(worker, number, call, *rest)
         else:
             self._replies += 1
             if self._unsent:
@@ -259,9 +287,40 @@ class Pool:
             self._ready.forget(worker)
         worker.close()
         self._workers.pop(worker.index, None)
-        call = self._calls.pop(number, None)
-        if call is not None:
+        lost = [number] if number in self._calls else []
+        lost += [number for number, call in self._calls.items() if call.worker is worker and number not in lost]
+        for number in lost:
+            call = self._calls.pop(number)
+            call.waits.cancel()
             call.report(Outcome(failure=ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")))
+
+    def _wish(self, worker: _Process, number: int, call: _Call | None, last: bool, piece: bytes) -> None:
+        if call is None:  # nobody waits for it; the worker is told once
+            if last:
+                self._start_wish(worker.answer, number, (False, "nobody waits for this call any more"))
+            return
+        call.worker = worker
+        call.wish.append(piece)
+        if last:
+            wish = Service(*marshal.loads(b"".join(call.wish)))
+            call.wish.clear()
+            self._set_aside += 1
+            self._start_wish(self._fulfil, worker, number, call, wish)
+
+    def _start_wish(self, task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        assert self._wishes is not None, "workers are asked only while the pool runs"
+        self._wishes.start_soon(task, *arguments)
+
+    async def _fulfil(self, worker: _Process, number: int, call: _Call, wish: Service) -> None:
+        answer = (False, "nobody waits for this call any more")
+        with call.waits:
+            try:
+                answer = (True, await FULFIL[Service](wish))
+            except Exception as failure:
+                # our own bug, or a request that is none; it costs this call only
+                answer = (False, f"{wish.name}: {type(failure).__name__}: {failure}")
+        self._set_aside -= 1
+        await worker.answer(number, answer)
 
     def _running(self, worker: _Process) -> int:
         number: int = SLOT.unpack_from(self._slots, worker.index * SLOT.size)[0]
@@ -275,7 +334,7 @@ class Pool:
             if now - call.started < self._timeout:
                 break
             self._time_out(number, call, running.get(number))
-        waiting = len(self._calls) - len(running)
+        waiting = len(self._calls) - len(running) - self._set_aside
         if waiting <= 0 and self._workers:
             self._stalled = 0
         elif not self._workers:
@@ -297,6 +356,7 @@ class Pool:
 
     def _time_out(self, number: int, call: _Call, worker: _Process | None) -> None:
         del self._calls[number]
+        call.waits.cancel()
         if worker is not None and worker.pid:
             os.kill(worker.pid, signal.SIGKILL)
         call.report(Outcome(failure=ScriptError(f"the call took longer than {self._timeout:g} s")))

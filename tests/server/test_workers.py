@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.ready import Ready
 from authlua.server.zygote import Zygote
 from authlua.wishes import Wish
+from tests.services.backend import Backend
 
 SCRIPT = r"""
 local calls = 0
@@ -32,6 +34,13 @@ function auth_passdb_lookup(req)
   elseif act == "die" then os.execute("kill -9 $PPID")
   elseif act == "grow" then KEPT = ("x"):rep(40 << 20)
   elseif act == "raise" then error("boom")
+  elseif act:find("^/") then
+    local request = dovecot.http.client{}:request{ url = URL .. act, method = "POST" }
+    if act == "/big" then request:set_payload(("y"):rep(200000)) end
+    local response = request:submit()
+    req:log_warning("answered")
+    return dovecot.auth.PASSDB_RESULT_OK,
+      { status = tostring(response:status()), size = tostring(#response:payload()), calls = tostring(calls) }
   elseif act == "log" then req:log_warning("about you") dovecot.i_warning("about all")
   end
   return dovecot.auth.PASSDB_RESULT_OK, {
@@ -49,12 +58,15 @@ Line = tuple[str, str, AuthRequest | None]
 class House:
     """A running pool."""
 
-    def __init__(self, pool: Pool, log: list[Line], passdb: WorkerPassdb, userdb: WorkerUserdb, pipe: Path) -> None:
+    def __init__(
+        self, pool: Pool, log: list[Line], passdb: WorkerPassdb, userdb: WorkerUserdb, pipe: Path, backend: Backend
+    ) -> None:
         self.pool = pool
         self.log = log
         self.passdb = passdb
         self.userdb = userdb
         self.pipe = pipe
+        self.backend = backend
 
     async def lookup(self, user: str, *params: tuple[str, str]) -> PassdbReply:
         request = new_request([("service", "imap"), *params], id=1, mech="PLAIN", client_pid=77)
@@ -83,7 +95,17 @@ async def house(zygote: Zygote, tmp_path: Path, request: pytest.FixtureRequest) 
     os.mkfifo(pipe)
     script = tmp_path / "auth.lua"
     # far longer than any message
-    script.write_text(SCRIPT.replace("PIPE", f'"{pipe}"') + "--" + "x" * 500_000)
+    with Backend() as backend:
+        text = SCRIPT.replace("PIPE", f'"{pipe}"').replace("URL", f'"{backend.url}"')
+        script.write_text(text + "--" + "x" * 500_000)
+        async with _house(zygote, script, pipe, backend, limits) as house:
+            yield house
+
+
+@asynccontextmanager
+async def _house(
+    zygote: Zygote, script: Path, pipe: Path, backend: Backend, limits: dict[str, Any]
+) -> AsyncIterator[House]:
     log: list[Line] = []
 
     def write(level: str, text: str, about: AuthRequest | None, fields: Mapping[str, object]) -> None:
@@ -91,22 +113,21 @@ async def house(zygote: Zygote, tmp_path: Path, request: pytest.FixtureRequest) 
 
     pool = Pool(zygote, write, **limits)
     options: dict[str, Any] = {"settings": {}}
+    source = await trio.Path(script).read_bytes()
     passdb = WorkerPassdb(
         pool,
-        pool.add("passdb", str(script), script.read_bytes(), "2.3", "2.3", options),
+        pool.add("passdb", str(script), source, "2.3", "2.3", options),
         verifies=False,
         cache_key=None,
     )
-    userdb = WorkerUserdb(
-        pool, pool.add("userdb", str(script), script.read_bytes(), "2.3", "2.3", options), cache_key=None
-    )
+    userdb = WorkerUserdb(pool, pool.add("userdb", str(script), source, "2.3", "2.3", options), cache_key=None)
     ready = Ready()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ready.run)
         pool.start(ready, lambda: None)
         nursery.start_soon(pool.run)
         with trio.fail_after(240):
-            yield House(pool, log, passdb, userdb, pipe)
+            yield House(pool, log, passdb, userdb, pipe, backend)
         pool.close()
         nursery.cancel_scope.cancel()
     ready.close()
@@ -251,10 +272,84 @@ async def test_the_password_reaches_the_script_and_no_repr(house: House) -> None
 async def test_closing_the_pool_ends_its_processes(house: House) -> None:
     """None is left behind."""
     await house.lookup("t")
-    processes = [os.pidfd_open(worker.pid) for worker in house.pool._workers.values()]
+    processes = [os.pidfd_open(worker.pid) for worker in house.pool._workers.values() if worker.pid]
     house.pool.close()
     for process in processes:
         with trio.fail_after(20):
             await trio.lowlevel.wait_readable(process)
         os.close(process)
     assert processes
+
+
+async def asked(backend: Backend, count: int) -> None:
+    """As soon as the backend was asked *count* things."""
+    while len(backend.requests) < count:  # noqa: ASYNC110 - it lives in threads
+        await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
+async def test_a_worker_whose_call_waits_for_a_service_takes_the_next(house: House) -> None:
+    """Twenty wait in the only worker, others are served; then the twenty go on, each with its own log line."""
+    statuses: list[str | None] = []
+
+    async def fetch() -> None:
+        _, fields, _ = await house.lookup("/gate")
+        statuses.append(dict(fields)["status"])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(fetch)
+        await asked(house.backend, 20)
+        _, fields, _ = await house.lookup("t")
+        assert dict(fields)["calls"] == "21"
+        assert statuses == []
+        house.backend.gate.set()
+    assert statuses == ["200"] * 20
+    assert [line[2].user for line in house.log if line[1] == "db-lua: answered" and line[2]] == ["/gate"] * 20
+
+
+async def test_what_does_not_fit_in_one_message_travels_in_pieces(house: House) -> None:
+    """A request of 200 kB and an answer of 500 kB."""
+    _, fields, _ = await house.lookup("/big")
+    assert dict(fields)["size"] == "500000"
+
+
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
+async def test_a_worker_that_dies_takes_its_waiting_calls_along(house: House) -> None:
+    """They fail at once, and the next call has a new worker."""
+    async with trio.open_nursery() as nursery:
+
+        async def fetch() -> None:
+            with pytest.raises(ScriptError, match="died unexpectedly"):
+                await house.lookup("/gate")
+
+        nursery.start_soon(fetch)
+        nursery.start_soon(fetch)
+        await asked(house.backend, 2)
+        with pytest.raises(ScriptError, match="died unexpectedly"):
+            await house.lookup("die")
+    _, fields, _ = await house.lookup("t")
+    assert dict(fields)["calls"] == "1"
+
+
+@pytest.mark.parametrize("house", [{"max": 1, "timeout": 3.0}], indirect=True)
+async def test_a_call_that_waits_too_long_fails_and_its_worker_lives_on(house: House) -> None:
+    """Nothing blocks it, so there is nothing to kill."""
+    with pytest.raises(ScriptError, match="took longer than 3 s"):
+        await house.lookup("/slow")
+    _, fields, _ = await house.lookup("t")
+    assert dict(fields)["calls"] == "2"
+
+
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
+async def test_a_waiting_call_that_is_given_up_frees_its_place(house: House) -> None:
+    """The worker hears of it, and serves on."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.lookup, "/gate")
+            await asked(house.backend, 1)
+            scope.cancel()
+    assert house.pool._calls == {}
+    _, fields, _ = await house.lookup("t")
+    assert dict(fields)["calls"] == "2"
+    assert [line for line in house.log if line[1] == "db-lua: answered"] == []

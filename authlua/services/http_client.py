@@ -1,0 +1,583 @@
+"""HTTP for scripts: requests as Dovecot's client makes them, waiting on trio.
+
+The bytes of HTTP/1.1 are h11's business. What is tried again, followed or given up, and in which words, is Dovecot's
+(``core:2.3.21.1:src/lib-http/http-client-request.c``; texts as seen on 2.3.19.1 and 2.4.1). What keeps a request from
+being answered is an answer too, with one of Dovecot's status codes from 9000 on.
+"""
+
+import base64
+import json
+import os
+import select
+import ssl
+from collections.abc import Sequence
+from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
+from time import time
+from typing import NamedTuple
+
+import h11
+import trio
+
+from authlua.urls import Url, parse_url
+
+ABORTED, BAD_URL, NO_HOST, NO_CONNECTION, BAD_REDIRECT, LOST, BAD_RESPONSE, TIMED_OUT = (
+    9000,
+    9001,
+    9002,
+    9003,
+    9004,
+    9005,
+    9007,
+    9008,
+)
+
+CONTINUE_TIMEOUT = 2.0
+"""Seconds to wait for ``100 Continue`` before the payload is sent all the same."""
+
+Header = tuple[str, str]
+
+
+class Options(NamedTuple):
+    """What a client was told; the names are those of 2.4, all times are seconds and 0 means none."""
+
+    user_agent: str = ""
+    max_idle_time: float = 0
+    """How long a connection is kept for the next request."""
+    auto_redirect: bool = True
+    auto_retry: bool = True
+    request_max_redirects: int = 0
+    request_max_attempts: int = 1
+    read_request_max_attempts: int = 0
+    write_request_max_attempts: int = 0
+    delete_request_max_attempts: int = 0
+    max_connect_attempts: int = 0
+    connect_backoff_time: float = 0.1
+    connect_backoff_max_time: float = 60
+    request_absolute_timeout: float = 0
+    request_timeout: float = 60
+    read_request_timeout: float = 0
+    write_request_timeout: float = 0
+    delete_request_timeout: float = 0
+    connect_timeout: float = 0
+    soft_connect_timeout: float = 0
+    """After this long the host's next address is tried; 0: after the whole connect timeout."""
+    max_auto_retry_delay: float = 0
+    proxy_url: str = ""
+    proxy_socket_path: str = ""
+    proxy_username: str = ""
+    proxy_password: str = ""
+    proxy_ssl_tunnel: bool = True
+    ssl_client_ca_file: str = ""
+    ssl_client_ca_dir: str = ""
+    ssl_client_cert_file: str = ""
+    ssl_client_key_file: str = ""
+    ssl_client_key_password: str = ""
+    ssl_client_require_valid_cert: bool = True
+    ssl_cipher_list: str = ""
+    ssl_min_protocol: str = ""
+
+
+class Answer(NamedTuple):
+    """What came of a request."""
+
+    status: int
+    reason: bytes
+    headers: bytes
+    """Name, line feed, value, line feed, and so on; names in lower case."""
+    payload: bytes
+    problem: str
+    """Why *payload* is not all of it; empty when it is."""
+
+
+class Request(NamedTuple):
+    """What a script wants sent."""
+
+    method: str
+    url: Url
+    payload: bytes | None
+    expect: bool
+    """Ask with ``Expect: 100-continue`` before sending the payload."""
+    headers: Sequence[Header]
+    """What the script added; these replace ours."""
+
+
+async def submit(
+    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes
+) -> Answer:
+    """Send a request and give its answer.
+
+    Args:
+        options: a JSON object with the names of `Options`. Requests with the same share connections.
+        headers: as in `Answer`.
+    """
+    clients = _clients.get(None)
+    if clients is None:
+        clients = {}
+        _clients.set(clients)
+    client = clients.get(options)
+    if client is None:
+        client = clients[options] = Client(Options(**json.loads(options)))
+    words = headers.decode("latin-1").split("\n")
+    pairs = list(zip(words[::2], words[1::2], strict=False))
+    return await client.submit(
+        Request(method.decode("latin-1"), parse_url(url.decode("latin-1")), payload, expect, pairs)
+    )
+
+
+_clients: trio.lowlevel.RunVar[dict[bytes, "Client"] | None] = trio.lowlevel.RunVar("authlua http clients")
+
+
+class _GivenUp(Exception):
+    """A request that has no answer from a server."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+
+
+class _Lost(Exception):
+    """The connection ended before the answer began."""
+
+
+class _Connection:
+    """One connection, and where in HTTP it is."""
+
+    def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
+        self.stream = stream
+        self.http = h11.Connection(h11.CLIENT)
+        self._sock = sock
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing came since the last answer; the end of the connection counts as something."""
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    async def receive(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """The next event."""
+        while True:
+            event = self.http.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            self.http.receive_data(bytes(await self.stream.receive_some(65536)))
+
+    def close(self) -> None:
+        """End it, now."""
+        self._sock.close()
+
+
+class Client:
+    """Requests with one set of options, and the connections they leave open."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._proxy = parse_url(options.proxy_url) if options.proxy_url else None
+        self._idle: dict[tuple[bool, str, int], list[tuple[float, _Connection]]] = {}
+        self._reaping = False
+
+    async def submit(self, request: Request) -> Answer:
+        """Send *request*, again if need be, to wherever it is redirected."""
+        queued = trio.current_time()
+        absolute = self._options.request_absolute_timeout
+        with trio.CancelScope(deadline=queued + absolute if absolute else float("inf")) as scope:
+            try:
+                return await _Submission(self, self._options, request, queued).run()
+            except _GivenUp as end:
+                return Answer(end.status, end.reason.encode("utf-8", "replace"), b"", b"", "")
+        assert scope.cancelled_caught
+        waited = trio.current_time() - queued
+        reason = f"Absolute request timeout expired (Request queued {waited:.3f} secs ago)"
+        return Answer(TIMED_OUT, reason.encode(), b"", b"", "")
+
+    # -- connections
+
+    async def connection(self, url: Url, patience: float) -> _Connection:
+        """An idle connection to where *url* is, or a new one."""
+        idle = self._idle.get((url.secure, url.host, url.port))
+        while idle:
+            _, connection = idle.pop()
+            if connection.quiet:
+                return connection
+            connection.close()
+        attempts = max(1, self._options.max_connect_attempts)
+        pause = self._options.connect_backoff_time
+        while True:
+            attempts -= 1
+            try:
+                return await self._connect(url, patience)
+            except _GivenUp as failure:
+                if failure.status != NO_CONNECTION or attempts == 0:
+                    raise
+            await trio.sleep(pause)
+            pause = min(pause * 2, self._options.connect_backoff_max_time)
+
+    def keep(self, url: Url, connection: _Connection) -> None:
+        """Have *connection* for a later request, or end it."""
+        limit = self._options.max_idle_time
+        if not limit:
+            connection.close()
+            return
+        idle = self._idle.setdefault((url.secure, url.host, url.port), [])
+        idle.append((trio.current_time() + limit, connection))
+        if not self._reaping:
+            self._reaping = True
+            trio.lowlevel.spawn_system_task(self._reap)
+
+    async def _reap(self) -> None:
+        """End connections that were idle for too long; at the end of the event loop, all."""
+        try:
+            while any(self._idle.values()):
+                await trio.sleep_until(min(idle[0][0] for idle in self._idle.values() if idle))
+                now = trio.current_time()
+                for idle in self._idle.values():
+                    while idle and idle[0][0] <= now:
+                        idle.pop(0)[1].close()
+        finally:
+            self._reaping = False
+            for idle in self._idle.values():
+                for _, connection in idle:
+                    connection.close()
+            self._idle.clear()
+
+    async def _connect(self, url: Url, patience: float) -> _Connection:
+        options = self._options
+        patience = options.connect_timeout or patience
+        if options.proxy_socket_path:
+            sock = await self._dial(trio.socket.AF_UNIX, options.proxy_socket_path, options.proxy_socket_path, patience)
+        else:
+            sock = await self._reach(self._proxy or url, patience)
+        stream: trio.abc.Stream = trio.SocketStream(sock)
+        try:
+            if self._proxy is not None and url.secure and options.proxy_ssl_tunnel:
+                stream = await self._tunnel(stream, sock, url, patience)
+            if url.secure:
+                stream = await self._encrypt(stream, url, patience)
+        except BaseException:
+            sock.close()
+            raise
+        return _Connection(stream, sock)
+
+    async def _reach(self, url: Url, patience: float) -> trio.socket.SocketType:
+        """A connection to one of the host's addresses, tried in turn."""
+        try:
+            found = await trio.socket.getaddrinfo(url.host, url.port, type=trio.socket.SOCK_STREAM)
+        except OSError as error:
+            raise _GivenUp(NO_HOST, f"Failed to lookup host {url.host}: {error.strerror}") from error
+        soft = self._options.soft_connect_timeout or patience
+        for number, (family, _, _, _, address) in enumerate(found, 1):
+            try:
+                shown = f"[{address[0]}]:{url.port}" if ":" in str(address[0]) else f"{address[0]}:{url.port}"
+                return await self._dial(family, address, shown, soft if number < len(found) else patience)
+            except _GivenUp:
+                if number == len(found):
+                    raise
+        raise _GivenUp(NO_HOST, f"Failed to lookup host {url.host}: no address")
+
+    @staticmethod
+    async def _dial(family: int, address: object, shown: str, patience: float) -> trio.socket.SocketType:
+        sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+        try:
+            if family != trio.socket.AF_UNIX:
+                sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+            with trio.fail_after(patience):
+                await sock.connect(address)
+        except trio.TooSlowError:
+            sock.close()
+            reason = f"connect({shown}) failed: Connection timed out in {patience:.3f} secs"
+            raise _GivenUp(NO_CONNECTION, reason) from None
+        except OSError as error:
+            sock.close()
+            raise _GivenUp(NO_CONNECTION, f"connect({shown}) failed: {os.strerror(error.errno or 0)}") from error
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _encrypt(self, stream: trio.abc.Stream, url: Url, patience: float) -> trio.abc.Stream:
+        place = f"{url.host}:{url.port}"
+        try:
+            encrypted = trio.SSLStream(stream, _tls(self._options), server_hostname=url.host, https_compatible=True)
+            with trio.fail_after(patience):
+                await encrypted.do_handshake()
+        except trio.TooSlowError:
+            reason = f"SSL handshaking with {place} failed: Connection timed out in {patience:.3f} secs"
+            raise _GivenUp(NO_CONNECTION, reason) from None
+        except trio.BrokenResourceError as error:
+            raise _GivenUp(NO_CONNECTION, f"SSL handshaking with {place} failed: {error.__cause__}") from error
+        except OSError as error:  # what the options name is no good
+            raise _GivenUp(NO_CONNECTION, f"Couldn't initialize SSL: {error}") from error
+        return encrypted
+
+    async def _tunnel(
+        self, stream: trio.abc.Stream, sock: trio.socket.SocketType, url: Url, patience: float
+    ) -> trio.abc.Stream:
+        """Have the proxy pass everything on to where *url* is (RFC 9110 section 9.3.6)."""
+        place = f"{url.host}:{url.port}"
+        connection = _Connection(stream, sock)
+        headers = [("Host", place), *self.proxy_headers()]
+        try:
+            with trio.fail_after(patience):
+                question = h11.Request(method="CONNECT", target=place, headers=headers)
+                await stream.send_all(connection.http.send(question))
+                event = await connection.receive()
+                while isinstance(event, h11.InformationalResponse):
+                    event = await connection.receive()
+        except (trio.TooSlowError, trio.BrokenResourceError, h11.RemoteProtocolError) as error:
+            raise _GivenUp(NO_CONNECTION, f"Tunnel to {place} failed: {error}") from error
+        if not isinstance(event, h11.Response) or not 200 <= event.status_code < 300:
+            status = event.status_code if isinstance(event, h11.Response) else "no answer"
+            raise _GivenUp(NO_CONNECTION, f"Tunnel to {place} failed: {status}")
+        return stream
+
+    def proxy_headers(self) -> list[Header]:
+        """What tells the proxy who we are."""
+        options = self._options
+        login = self._proxy.userinfo if self._proxy is not None else None
+        if options.proxy_username:
+            login = f"{options.proxy_username}:{options.proxy_password}"
+        return [] if login is None else [("Proxy-Authorization", _basic(login))]
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether requests go to a proxy."""
+        return self._proxy is not None or bool(self._options.proxy_socket_path)
+
+
+class _Submission:
+    """One request on its way to its answer."""
+
+    def __init__(self, client: Client, options: Options, request: Request, queued: float) -> None:
+        self._client = client
+        self._options = options
+        self._request = request
+        self._queued = queued
+        self._sent = queued
+        self._attempts = 0
+        kind = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}.get(request.method, "write")
+        self._max_attempts: int = getattr(options, f"{kind}_request_max_attempts") or options.request_max_attempts
+        self._timeout: float = getattr(options, f"{kind}_request_timeout") or options.request_timeout
+
+    async def run(self) -> Answer:
+        redirects = 0
+        while True:
+            self._attempts += 1
+            try:
+                answer = await self._exchange()
+            except _Lost as lost:
+                if self._options.auto_retry and self._may_retry:
+                    await self._pause()
+                    continue
+                raise _GivenUp(LOST, f"Connection lost: {lost} ({self._statistics})") from lost
+            location = _header(answer, "location")
+            if self._options.auto_redirect and 300 <= answer.status < 400 and answer.status != 304 and location:
+                redirects += 1
+                self._redirect(answer.status, location, redirects)
+                self._attempts -= 1
+            elif self._options.auto_retry and self._may_retry and answer.status == 408:
+                continue
+            elif (
+                self._options.auto_retry
+                and self._may_retry
+                and answer.status == 503
+                and (delay := _retry_after(answer)) > 0
+                and delay <= (self._options.max_auto_retry_delay or self._timeout)
+            ):
+                await trio.sleep(delay)
+            else:
+                return self._told(answer)
+
+    @property
+    def _may_retry(self) -> bool:
+        return not self._max_attempts or self._attempts < self._max_attempts
+
+    async def _pause(self) -> None:
+        if not self._max_attempts:  # for ever, yet not at full speed
+            await trio.sleep(self._options.connect_backoff_time)
+
+    @property
+    def _statistics(self) -> str:
+        now = trio.current_time()
+        return (
+            f"Request queued {now - self._queued:.3f} secs ago, "
+            f"{self._attempts} send attempts in {now - self._sent:.3f} secs"
+        )
+
+    def _told(self, answer: Answer) -> Answer:
+        """*answer* with the number of retries in its reason, as Dovecot has it."""
+        if self._attempts == 1:
+            return answer
+        took = trio.current_time() - self._sent
+        return answer._replace(reason=answer.reason + f" ({self._attempts - 1} retries in {took:.3f} secs)".encode())
+
+    def _redirect(self, status: int, location: str, redirects: int) -> None:
+        try:
+            url = parse_url(location)
+        except ValueError as error:
+            raise _GivenUp(BAD_REDIRECT, f"Invalid redirect location: {error}") from error
+        limit = self._options.request_max_redirects
+        if redirects > limit:
+            raise _GivenUp(BAD_REDIRECT, f"Redirected more than {limit} times" if limit else "Redirect refused")
+        request = self._request._replace(url=url)
+        if status == 303 and request.method not in ("GET", "HEAD"):
+            request = request._replace(method="GET", payload=None)
+        if (url.secure, url.host, url.port) != self._request.url[:3]:
+            # what was meant for one host is not told another
+            private = ("host", "authorization", "cookie")
+            request = request._replace(headers=[one for one in request.headers if one[0].lower() not in private])
+        self._request = request
+
+    # -- one attempt
+
+    async def _exchange(self) -> Answer:
+        request = self._request
+        if self._attempts == 1:
+            self._sent = trio.current_time()
+        connection = await self._client.connection(request.url, self._timeout)
+        try:
+            answer = await self._ask(connection, request)
+        except BaseException:
+            connection.close()
+            raise
+        http = connection.http
+        if http.our_state is h11.DONE and http.their_state is h11.DONE and answer.status != 408:
+            http.start_next_cycle()
+            self._client.keep(request.url, connection)
+        else:
+            connection.close()
+        return answer
+
+    async def _ask(self, connection: _Connection, request: Request) -> Answer:
+        http, stream = connection.http, connection.stream
+        expecting = request.expect and bool(request.payload)
+        target = request.url.target
+        if self._client.has_proxy and not (request.url.secure and self._options.proxy_ssl_tunnel):
+            target = f"{'https' if request.url.secure else 'http'}://{request.url.authority}{target}"
+        try:
+            data = http.send(h11.Request(method=request.method, target=target, headers=self._headers(expecting)))
+            if not expecting:
+                data += self._payload(http)
+        except h11.LocalProtocolError as error:
+            raise _GivenUp(ABORTED, f"Request cannot be sent: {error}") from error
+        place = f"{request.url.host}:{request.url.port}"
+        try:
+            with trio.fail_after(self._timeout):
+                try:
+                    await stream.send_all(data)
+                    event = await self._head(connection, expecting)
+                except trio.BrokenResourceError as error:
+                    raise _Lost(f"{place}: {error.__cause__ or error}") from error
+        except trio.TooSlowError:
+            raise _GivenUp(TIMED_OUT, f"Request timed out ({self._statistics})") from None
+        except h11.RemoteProtocolError as error:
+            if http.trailing_data == (b"", True):
+                raise _Lost(f"read({place}) failed: EOF") from error
+            raise _GivenUp(BAD_RESPONSE, f"Invalid HTTP response: {error}") from error
+        if event.status_code > 599:
+            raise _GivenUp(BAD_RESPONSE, "Invalid HTTP status code in response")
+        headers = b"".join(b"%s\n%s\n" % (name, value) for name, value in event.headers)
+        payload, problem = await self._body(connection, place)
+        return Answer(event.status_code, event.reason, headers, payload, problem)
+
+    async def _head(self, connection: _Connection, expecting: bool) -> h11.Response:
+        """The final answer's head; on the way there, the payload is sent when the server wants it."""
+        while True:
+            event: object = None
+            with trio.move_on_after(CONTINUE_TIMEOUT if expecting else float("inf")):
+                event = await connection.receive()
+            if isinstance(event, h11.Response):
+                return event
+            if expecting and (event is None or (isinstance(event, h11.InformationalResponse))):
+                expecting = False
+                await connection.stream.send_all(self._payload(connection.http))
+            elif not isinstance(event, h11.InformationalResponse):
+                raise h11.RemoteProtocolError(f"unexpected {type(event).__name__}")
+
+    async def _body(self, connection: _Connection, place: str) -> tuple[bytes, str]:
+        """As much of the payload as comes, and what is wrong with it."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                with trio.fail_after(self._timeout):
+                    event = await connection.receive()
+                if not isinstance(event, h11.Data):
+                    return b"".join(pieces), ""
+                pieces.append(bytes(event.data))
+                size += len(event.data)
+        except trio.TooSlowError:
+            problem = f"Read timeout in {self._timeout:.3f} s after {size} bytes"
+        except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
+            problem = f"Disconnected from {place} while reading the payload at offset {size}: {error}"
+        return b"".join(pieces), problem
+
+    def _payload(self, http: h11.Connection) -> bytes:
+        data = http.send(h11.Data(data=self._request.payload)) if self._request.payload else b""
+        return (data or b"") + (http.send(h11.EndOfMessage()) or b"")
+
+    def _headers(self, expecting: bool) -> list[Header]:
+        """What Dovecot sends, in its order; then what the script added."""
+        request = self._request
+        url, payload = request.url, request.payload
+        ours: list[Header] = [("Host", url.authority), ("Date", formatdate(usegmt=True))]
+        if url.userinfo is not None:
+            ours.append(("Authorization", _basic(url.userinfo)))
+        if self._client.has_proxy and not url.secure:
+            ours += self._client.proxy_headers()
+        if self._options.user_agent:
+            ours.append(("User-Agent", self._options.user_agent))
+        if expecting:
+            ours.append(("Expect", "100-continue"))
+        if payload is not None or request.method in ("POST", "PUT"):
+            ours.append(("Content-Length", str(len(payload or b""))))
+        ours.append(("Connection", "Keep-Alive"))
+        theirs = {name.lower() for name, _ in request.headers}
+        return [one for one in ours if one[0].lower() not in theirs] + list(request.headers)
+
+
+def _header(answer: Answer, name: str) -> str:
+    words = answer.headers.decode("latin-1").split("\n")
+    return next((value for key, value in zip(words[::2], words[1::2], strict=False) if key == name), "")
+
+
+def _retry_after(answer: Answer) -> float:
+    """Seconds, 0 when the server did not say (RFC 9110 section 10.2.3)."""
+    said = _header(answer, "retry-after")
+    if said.isdecimal():
+        return float(said)
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time())
+    except ValueError:
+        return 0
+
+
+def _basic(login: str) -> str:
+    return "Basic " + base64.b64encode(login.encode()).decode()
+
+
+_VERSIONS = {"TLSv1": "TLSv1", "TLSv1.1": "TLSv1_1", "TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
+
+
+@lru_cache(32)
+def _tls(options: Options) -> ssl.SSLContext:
+    """What *options* ask of TLS. Raises `OSError` when a file is no good."""
+    context = ssl.create_default_context(
+        cafile=options.ssl_client_ca_file or None, capath=options.ssl_client_ca_dir or None
+    )
+    if not options.ssl_client_require_valid_cert:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if options.ssl_client_cert_file:
+        context.load_cert_chain(
+            options.ssl_client_cert_file,
+            options.ssl_client_key_file or None,
+            options.ssl_client_key_password or None,
+        )
+    if options.ssl_cipher_list:
+        context.set_ciphers(options.ssl_cipher_list)
+    if options.ssl_min_protocol in _VERSIONS:
+        context.minimum_version = ssl.TLSVersion[_VERSIONS[options.ssl_min_protocol]]
+    elif options.ssl_min_protocol not in ("", "ANY", "LATEST"):
+        raise OSError(f"Unknown ssl_min_protocol setting '{options.ssl_min_protocol}'")
+    return context

@@ -1,0 +1,93 @@
+"""HTTP URLs, read and refused as Dovecot does it (RFC 3986; texts as seen on 2.3.19.1 and 2.4.1)."""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote
+
+
+class Url(NamedTuple):
+    """Where a request goes."""
+
+    secure: bool
+    host: str
+    port: int
+    target: str
+    """Path and query, as they are sent."""
+    userinfo: str | None
+    """``user:password`` in clear; `None` when the URL has none."""
+
+    @property
+    def authority(self) -> str:
+        """What the ``Host`` header says."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return name if self.port == (443 if self.secure else 80) else f"{name}:{self.port}"
+
+
+_PCHAR = r"A-Za-z0-9._~!$&'()*+,;=:@/-"
+_PATH = re.compile(f"[{_PCHAR}]*")
+_QUERY = re.compile(f"[{_PCHAR}?]*")
+
+
+@lru_cache(256)
+def parse_url(text: str) -> Url:
+    """An absolute ``http`` or ``https`` URL without fragment.
+
+    Raises `ValueError` with what is wrong with it.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise ValueError("Relative HTTP URL not allowed")
+    scheme = scheme.lower()
+    if scheme not in ("http", "https"):
+        raise ValueError("Not an HTTP URL")
+    if not rest.startswith("//"):
+        raise ValueError(f"Absolute HTTP URL requires `//' after `{scheme}:'")
+    end = re.search(r"[/?#]", rest[2:])
+    authority, rest = (rest[2 : 2 + end.start()], rest[2 + end.start() :]) if end else (rest[2:], "")
+    userinfo, at, authority = authority.rpartition("@")
+    host, port = _host_and_port(authority, 443 if scheme == "https" else 80)
+    rest, hash, _ = rest.partition("#")
+    path, mark, query = rest.partition("?")
+    _check(path, _PATH, "Path")
+    _check(query, _QUERY, "Query")
+    if hash:
+        raise ValueError("URL fragment not allowed for HTTP URL in this context")
+    return Url(scheme == "https", host, port, (path or "/") + mark + query, unquote(userinfo) if at else None)
+
+
+def _host_and_port(authority: str, port: int) -> tuple[str, int]:
+    if authority.startswith("["):
+        host, bracket, after = authority[1:].partition("]")
+        if not bracket:
+            raise ValueError("Expecting ']' at end of IP-literal")
+        if not re.fullmatch(r"[0-9A-Fa-f:.]+", host):
+            raise ValueError("Invalid IPv6 address in IP-literal")
+        colon, digits = after[:1], after[1:]
+        if colon not in ("", ":"):
+            raise ValueError("Invalid host identifier")
+    else:
+        host, colon, digits = authority.partition(":")
+        if not host:
+            raise ValueError("HTTP URL does not allow empty host identifier")
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", host):
+            raise ValueError("Invalid host identifier")
+    if not colon:
+        return host, port
+    if not re.fullmatch(r"[0-9]+", digits):
+        raise ValueError("Invalid host port")
+    if int(digits) > 65535:
+        raise ValueError("Invalid port number")
+    return host, int(digits)
+
+
+def _check(text: str, allowed: re.Pattern[str], name: str) -> None:
+    for found in re.finditer(r"%(.?)(.?)", text, re.DOTALL):
+        for digit in found.groups():
+            if not re.fullmatch(r"[0-9A-Fa-f]", digit):
+                raise ValueError(f"Expecting hex digit after '%', but found '{digit}'")
+    if not allowed.fullmatch(text.replace("%", "")):
+        odd = allowed.sub("", text.replace("%", ""))[0]
+        byte = odd.encode("utf-8", "surrogateescape")[0]
+        shown = f"'{odd}'" if 32 <= byte < 127 else f"<0x{byte:02x}>"
+        raise ValueError(f"{name} component contains invalid character {shown}")

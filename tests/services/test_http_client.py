@@ -1,0 +1,221 @@
+"""The HTTP client of scripts: connections, time, TLS, proxies. Its words are compared with Dovecot in tests/lua."""
+
+import datetime
+import ipaddress
+import json
+import select
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from authlua.services.http_client import Answer, submit
+from authlua.urls import parse_url
+from tests.services.backend import Backend
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    """A web server."""
+    with Backend() as backend:
+        yield backend
+
+
+async def get(url: str, **options: object) -> Answer:
+    """The answer to a GET with *options*."""
+    return await submit(json.dumps(options).encode(), b"GET", url.encode(), None, False, b"")
+
+
+async def test_a_connection_is_kept_as_long_as_asked(backend: Backend) -> None:
+    """And used again only by requests with the same options."""
+    for _ in range(3):
+        assert (await get(f"{backend.url}/", max_idle_time=60)).status == 200
+    assert backend.connections == 1
+    await get(f"{backend.url}/", max_idle_time=50)
+    assert backend.connections == 2
+    for _ in range(2):
+        await get(f"{backend.url}/")
+    assert backend.connections == 4
+
+
+async def test_an_idle_connection_ends_in_time(backend: Backend) -> None:
+    """Even when nobody asks any more."""
+    await get(f"{backend.url}/", max_idle_time=0.05)
+    (sock,) = backend.open
+    await trio.to_thread.run_sync(backend.threads[0].join)  # the server's side saw the end
+    assert sock.fileno() == -1
+
+
+async def test_a_connection_that_the_server_ended_is_not_used_again(backend: Backend) -> None:
+    """The next request has a new one and does not fail."""
+    await get(f"{backend.url}/", max_idle_time=60)
+    backend.open[0].shutdown(socket.SHUT_RDWR)
+    assert (await get(f"{backend.url}/", max_idle_time=60)).status == 200
+    assert backend.connections == 2
+
+
+async def test_a_host_that_does_not_accept_is_given_up_in_time(autojump_clock: trio.testing.MockClock) -> None:
+    """As a connect timeout or, without one, the request's timeout says."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            answer = await get(f"http://127.0.0.1:{port}/", connect_timeout=1.5, request_timeout=60)
+    assert answer.status == 9003
+    assert answer.reason == b"connect(127.0.0.1:%d) failed: Connection timed out in 1.500 secs" % port
+
+
+async def test_a_refused_connection_is_tried_again_as_often_as_asked(autojump_clock: trio.testing.MockClock) -> None:
+    """With longer and longer pauses: 0.1 s, 0.2 s, 0.4 s."""
+    before = trio.current_time()
+    assert (await get("http://127.0.0.1:1/", max_connect_attempts=4)).status == 9003
+    assert trio.current_time() - before == pytest.approx(0.7)
+
+
+async def test_what_was_meant_for_one_host_is_not_told_another(backend: Backend) -> None:
+    """A redirect elsewhere takes no Authorization along; one on the same host does."""
+    with Backend() as other:
+        for where in (backend, other):
+            url = f"{backend.url}/redirect/302/{where.url}/"
+            headers = b"Authorization\nsecret\nX-Other\nthing\n"
+            answer = await submit(b'{"request_max_redirects": 1}', b"GET", url.encode(), None, False, headers)
+            assert answer.status == 200
+        assert b"Authorization: secret\r\n" in backend.requests[1]
+        assert b"secret" not in other.requests[0]
+        assert b"X-Other: thing\r\n" in other.requests[0]
+
+
+async def test_a_payload_is_sent_even_when_the_server_does_not_say_go_on(backend: Backend) -> None:
+    """Two seconds after it was asked; a server that refuses at once does not get it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        async with trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                sock, _ = await trio.to_thread.run_sync(listener.accept)
+                with sock:
+                    head = await trio.to_thread.run_sync(sock.recv, 65536)
+                    assert head.endswith(b"\r\n\r\n")
+                    sock.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+                    assert await trio.to_thread.run_sync(sock.recv, 65536) == b""
+
+            nursery.start_soon(serve)
+            answer = await submit(b"{}", b"POST", url.encode(), b"payload", True, b"")
+            assert answer.status == 403
+
+
+# -- TLS
+
+
+class Tls(Backend):
+    """The same over TLS, with a certificate of its own making."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.certificate = directory / "cert.pem"
+        key = directory / "key.pem"
+        _make_certificate(self.certificate, key)
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(self.certificate, key)
+        self.url = f"https://127.0.0.1:{self.port}"
+
+    def wrap(self, sock: socket.socket) -> socket.socket:
+        return self._context.wrap_socket(sock, server_side=True)
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+async def test_tls_is_checked_unless_told_not_to(tmp_path: Path) -> None:
+    """A certificate that nobody signed is refused; with its authority, or without the check, it is taken."""
+    with Tls(tmp_path) as backend:
+        refused = await get(f"{backend.url}/")
+        assert refused.status == 9003
+        assert b"SSL handshaking with 127.0.0.1:" in refused.reason
+        assert b"certificate verify failed" in refused.reason
+        for options in ({"ssl_client_ca_file": str(backend.certificate)}, {"ssl_client_require_valid_cert": False}):
+            assert (await get(f"{backend.url}/", **options)).payload == b"hello"
+        missing = await get(f"{backend.url}/", ssl_client_ca_file=str(tmp_path / "none"))
+        assert (missing.status, b"No such file" in missing.reason) == (9003, True)
+
+
+# -- proxies
+
+
+class Proxy(Backend):
+    """Passes CONNECT on; answers other requests itself."""
+
+    def answer(self, sock: socket.socket, head: bytes, body: bytes) -> bool:
+        method, target, _ = head.split(b"\r\n")[0].split(b" ")
+        if method != b"CONNECT":
+            return super().answer(sock, head, body)
+        host, _, port = target.decode().partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            other = {sock: there, there: sock}
+            while True:
+                for ready in select.select(list(other), (), ())[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return False
+                    other[ready].sendall(data)
+
+
+async def test_requests_go_through_a_proxy(backend: Backend, tmp_path: Path) -> None:
+    """Plain ones with the whole URL, those with TLS through a tunnel; the proxy is told who asks."""
+    with Proxy() as proxy, Tls(tmp_path) as secure:
+        options = {"proxy_url": proxy.url, "proxy_username": "me", "proxy_password": "pw"}
+        answer = await get(f"{backend.url}/echo", **options)
+        assert answer.payload.startswith(f"GET {backend.url}/echo HTTP/1.1\r\n".encode())
+        assert b"Proxy-Authorization: Basic bWU6cHc=\r\n" in answer.payload
+        assert backend.requests == []
+        answer = await get(f"{secure.url}/", **options, ssl_client_ca_file=str(secure.certificate))
+        assert answer.payload == b"hello"
+        assert proxy.requests[-1].startswith(b"CONNECT 127.0.0.1:")
+        assert b"Proxy-Authorization" not in secure.requests[0]
+
+
+# -- URLs
+
+
+@pytest.mark.parametrize(
+    ("text", "authority", "target"),
+    [
+        ("http://example.com", "example.com", "/"),
+        ("http://example.com:80/x", "example.com", "/x"),
+        ("https://example.com:80/x?y=1", "example.com:80", "/x?y=1"),
+        ("http://[::1]:8080/", "[::1]:8080", "/"),
+        ("http://u:p%40@example.com/", "example.com", "/"),
+    ],
+)
+def test_a_url_says_where_to_go_and_what_to_ask(text: str, authority: str, target: str) -> None:
+    """The rest is compared with Dovecot."""
+    url = parse_url(text)
+    assert (url.authority, url.target) == (authority, target)
+    assert url.userinfo == ("u:p@" if "u:p" in text else None)
