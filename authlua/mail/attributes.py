@@ -6,6 +6,7 @@ The file is replaced under the dotlock that Dovecot itself takes, so both may wr
 
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,16 +94,20 @@ class AttributeFile:
             os.close(descriptor)
 
 
-def keep_owner(new: int | Path, old: Path) -> None:
-    """Give the file *new* to whoever owns *old*, or else the folder that *old* is to be in; only root can."""
+def keep_owner(new: int, old: Path) -> None:
+    """Give the open file *new* to whoever owns *old*, or else the folder that *old* is to be in; only root can.
+
+    By its descriptor, because a user could put a link in the place of its name meanwhile.
+    """
     if os.geteuid() != 0:
         return
     try:
-        state = old.stat()
-        os.chmod(new, state.st_mode & 0o777)
+        state = os.stat(old, follow_symlinks=False)
+        if stat.S_ISREG(state.st_mode):
+            os.fchmod(new, state.st_mode & 0o777)
     except FileNotFoundError:
         state = old.parent.stat()
-    os.chown(new, state.st_uid, state.st_gid)
+    os.fchown(new, state.st_uid, state.st_gid)
 
 
 def _scope(key: str) -> str:

@@ -152,21 +152,12 @@ class Maildir:
     def _create(self, vname: str, path: Path, flags: int) -> None:
         """As ``core:2.3.21.1:src/lib-storage/index/maildir/maildir-storage.c:maildir_mailbox_create``."""
         try:
-            if not self._root.exists():
-                self._root.mkdir(mode=0o700, parents=True)
-                keep_owner(self._root, self._root.parent / "new")
-            for part in (path, path / "cur", path / "new", path / "tmp"):
-                if not part.exists():
-                    part.mkdir(mode=0o700)
-                    keep_owner(part, self._root / "new-one")
-            for name, text in (
-                ("maildirfolder", "" if vname != "INBOX" else None),
-                ("dovecot-uidlist", f"3 V{int(time.time())} N1 G{os.urandom(16).hex()}\n"),
-            ):
-                if text is not None:
-                    with (path / name).open("x") as file:
-                        file.write(text)
-                    keep_owner(path / name, self._root / "new-one")
+            for folder in (self._root, path, path / "cur", path / "new", path / "tmp"):
+                _make_folder(folder)
+            if vname != "INBOX":
+                _make_file(path / "maildirfolder", "")
+            guid = os.urandom(16).hex()
+            _make_file(path / "dovecot-uidlist", f"3 V{int(time.time())} N1 G{guid}\n")
         except FileExistsError:
             return  # Dovecot was quicker
         except OSError as error:
@@ -184,9 +175,29 @@ class Maildir:
         line = "\t".join(parts) if lines[:1] == ["V\t2"] else ".".join(parts)
         if line not in lines:
             fresh = path.with_name("subscriptions.authlua")
-            fresh.write_text("".join(f"{one}\n" for one in [*lines, line]))
-            keep_owner(fresh, path)
+            fresh.unlink(missing_ok=True)  # of a process that was killed
+            _make_file(fresh, "".join(f"{one}\n" for one in [*lines, line]))
             os.replace(fresh, path)
+
+
+def _make_folder(path: Path) -> None:
+    """Make *path* unless it is there; it belongs to whoever owns the folder it is in."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        keep_owner(folder, path.parent / "none")
+    finally:
+        os.close(folder)
+
+
+def _make_file(path: Path, text: str) -> None:
+    """Make a new file, never through a link; it belongs to whoever owns the folder it is in."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+        keep_owner(file.fileno(), path.parent / "none")
+        file.write(text)
 
 
 class MaildirBox:

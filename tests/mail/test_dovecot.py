@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from authlua.mail import FLAG_NAMES, BoxFlag, Mailbox, Maildir, Storage, StorageError
 from authlua.services import ImapStorage, exec_server
 from tests.mail.living import NOBODY, Store, in_thread, serving
-from tests.mail.recorded import VECTORS, forgiving, recordings, run
+from tests.mail.recorded import VECTORS, build, forgiving, recordings, run
 
 pytestmark = [pytest.mark.dovecot, pytest.mark.root]
 
@@ -176,3 +176,16 @@ def test_dovecot_takes_over_a_mailbox_that_a_script_made(store: Store) -> None:
     assert (int(row["uidvalidity"]), row["uidnext"], row["messages"]) == (status.uidvalidity, "1", "0")
     assert "Made/Here" in store.said("mailbox", "list", "-s", "-u", user).splitlines()
     assert {path.stat().st_uid for path in (root / ".Made.Here").rglob("*")} == {NOBODY}
+
+
+def test_root_writes_through_no_link_of_a_user(tmp_path: Path) -> None:
+    """Whoever owns a Maildir cannot make root change a file elsewhere."""
+    root = build(tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (root / "subscriptions.authlua").symlink_to(victim)
+    (tmp_path / "dovecot-attributes").symlink_to(victim)
+    Mailbox(Maildir(root), "New", BoxFlag.AUTO_CREATE | BoxFlag.AUTO_SUBSCRIBE).open()
+    Mailbox(Maildir(root, attributes=tmp_path / "dovecot-attributes"), "Archive").metadata_set("/private/x", b"1")
+    assert victim.read_text() == "mine"
+    assert "New" in (root / "subscriptions").read_text().splitlines()
