@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from authlua.cli import EX_DATAERR
+from authlua.cli import EX_CONFIG, EX_DATAERR
 from authlua.cli.output import say
 
 if TYPE_CHECKING:
@@ -32,16 +32,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print all problems of all scripts; those of the configuration come as one `ConfigError`."""
     from authlua.cli.source import load_settings
+    from authlua.config import doubts
 
     settings = load_settings(args)
     problems = [
         problem for script, sections in _uses(settings).items() for problem in _check(settings, script, sections)
     ]
     problems += _unserved(settings)
-    for problem in problems:
+    doubtful = [f"{settings.path or 'embedded default'}: {doubt}" for doubt in doubts(settings)]
+    for problem in problems + doubtful:
         say(problem)
     if problems:
         return EX_DATAERR
+    if doubtful:
+        return EX_CONFIG
     say(f"{settings.path or 'the embedded default'}: all is well")
     return 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from authlua.auth import Penalty
-from authlua.config import Settings
+from authlua.config import Settings, doubts
 from authlua.errors import ConfigError
 from authlua.server.app import App
 from authlua.server.core import Core, Lasting, open_core, uses_workers
@@ -45,6 +45,7 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
     zygote = make_zygote(settings)
     lasting = Lasting(load_token_secret(settings.server.base_dir, log), Penalty(), zygote, make_metrics(settings))
     core = open_core(settings, log, lasting)
+    tell_doubts(settings, log)
     listeners = open_listeners(settings.listeners, passed)
     if settings.server.user:
         become(settings.server.user)
@@ -66,11 +67,19 @@ def run(
         fresh = load()
         if (fresh.listeners, fresh.server) != (settings.listeners, settings.server):
             log.warning("restart_needed", reason="changes of listeners and of [server] need a restart")
-        return open_core(fresh, log, lasting)
+        core = open_core(fresh, log, lasting)
+        tell_doubts(fresh, log)
+        return core
 
     app = App(settings, core, log, reload)
     app.metrics = lasting.metrics
     trio.run(partial(_main, app, listeners, companion))
+
+
+def tell_doubts(settings: Settings, log: "FilteringBoundLogger") -> None:
+    """Warn of what is configured and cannot have an effect."""
+    for doubt in doubts(settings):
+        log.warning("config_doubt", reason=doubt)
 
 
 def make_metrics(settings: Settings) -> Metrics | None:

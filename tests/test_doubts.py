@@ -1,0 +1,85 @@
+"""Configurations that load, and hardly do what was meant."""
+
+import pytest
+
+from authlua.cli import main
+from authlua.config import doubts, load
+
+STATIC = "[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y' }\n"
+ENDS = "result_failure = 'return-fail'\nresult_internalfail = 'return-fail'\n"
+PASSWD = "[[userdb]]\ndriver = 'passwd'\n"
+LISTENER = "[[listener]]\nkind = 'client'\npath = 'client'\n"
+
+
+@pytest.fixture
+def found(tmp_path):
+    """What is doubtful about a text."""
+
+    def read(text: str, *, listener: str = LISTENER) -> list[str]:
+        (tmp_path / "auth.lua").write_text("function auth_passdb_lookup(request) return 1, {} end\n")
+        (tmp_path / "authlua.toml").write_text(text + listener)
+        return doubts(load(tmp_path / "authlua.toml"))
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        (f"{STATIC}{ENDS}{STATIC}{PASSWD}", "passdb 'static' is never asked: one before it ends the chain"),
+        (f"{STATIC}skip = 'unauthenticated'\n{STATIC}{PASSWD}", "passdb 'static' is never asked: nothing before it"),
+        (f"{STATIC}{STATIC}skip = 'unauthenticated'\n{PASSWD}", "passdb 'static' is never asked: nothing before it"),
+        (f"{STATIC}master = true\n{ENDS}{STATIC}master = true\n{STATIC}{PASSWD}", "master passdb 'static' is never"),
+        (
+            f"[auth]\nmechanisms = ['login']\n{STATIC}master = true\n{STATIC}{PASSWD}",
+            "auth.master_user_separator: without one nobody can reach the master passdbs",
+        ),
+        (f"[auth]\nmaster_user_separator = '*'\n{STATIC}{PASSWD}", "auth.master_user_separator: there is no master"),
+        (f"{STATIC}{PASSWD}{ENDS}{PASSWD}", "userdb 'passwd' is never asked: one before it ends the chain"),
+        (f"{STATIC}{PASSWD}skip = 'notfound'\n", "userdb 'passwd' is never asked: nothing before it could find"),
+        (
+            "[auth]\nmechanisms = ['plain']\n[[passdb]]\ndriver = 'pam'\n[[userdb]]\ndriver = 'static'\n",
+            "userdb 'static' cannot learn who exists",
+        ),
+    ],
+)
+def test_each_doubt_has_its_line(found, text, doubt):
+    """It says what will not happen, and why."""
+    told = found(text)
+    assert len(told) == 1
+    assert told[0].startswith(doubt)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{STATIC}{STATIC}{PASSWD}",
+        f"{STATIC}{ENDS}username_filter = ['a']\n{STATIC}{PASSWD}",
+        f"{STATIC}{ENDS}mechanisms = ['login']\n{STATIC}{PASSWD}",
+        f"{STATIC}{ENDS}deny = true\n{STATIC}{PASSWD}",
+        f"[[passdb]]\nscript = 'auth.lua'\n{ENDS}{STATIC}{PASSWD}",
+        f"{STATIC}result_success = 'continue-ok'\n{STATIC}skip = 'unauthenticated'\n{PASSWD}",
+        f"{STATIC}master = true\nresult_success = 'continue'\n{STATIC}skip = 'unauthenticated'\n{PASSWD}",
+        f"{STATIC}master = true\n{STATIC}{PASSWD}",
+        f"[auth]\nmaster_user_separator = '*'\n{STATIC}master = true\n{STATIC}{PASSWD}",
+        f"{STATIC}[[userdb]]\ndriver = 'static'\n",
+    ],
+)
+def test_what_can_have_an_effect_is_not_doubted(found, text):
+    """A script may say NEXT, a filter may let others through, a client may name whom to become."""
+    assert found(text) == []
+
+
+def test_prefetch_alone_serves_logins_only(found):
+    """Which is all right as long as nobody else asks."""
+    text = STATIC + "[[userdb]]\ndriver = 'prefetch'\n"
+    assert found(text) == []
+    (told,) = found(text, listener="[[listener]]\nkind = 'userdb'\npath = 'u'\n")
+    assert told.startswith("userdb 'prefetch' cannot answer who asks without a login")
+
+
+def test_check_tells_doubts(found, tmp_path, capsys):
+    """With the file's name; the exit code is that of a configuration error."""
+    found(f"{STATIC}{ENDS}{STATIC}{PASSWD}")
+    assert main(["check", "-c", str(tmp_path / "authlua.toml")]) == 78
+    assert "authlua.toml: passdb 'static' is never asked" in capsys.readouterr().out
