@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
+from authlua.urls import parse_url
 
 # --- kinds of values ---------------------------------------------------------------------------------------------
 
@@ -839,8 +840,12 @@ def _check_listeners(settings: Settings, told: Sequence[str]) -> list[str]:
 def _check_policy(auth: AuthSettings) -> list[str]:
     problems = []
     if auth.policy_server_url:
-        if not re.match(r"https?://[^/?]", auth.policy_server_url):
-            problems.append("auth.policy_server_url: expected an address that begins with http:// or https://")
+        try:
+            parse_url(auth.policy_server_url)
+        except ValueError as error:
+            problems.append(f"auth.policy_server_url: expected a web address ({error})")
+        if not auth.policy_server_api_header.isprintable():
+            problems.append("auth.policy_server_api_header: expected one line")
         if not auth.policy_hash_nonce:
             problems.append("auth.policy_hash_nonce: a policy server needs one, a random text that stays secret")
     return problems

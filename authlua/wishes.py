@@ -5,8 +5,8 @@ all its awaits to whoever drives it. The driver fulfils the wish and sends the a
 A core that never wishes runs from start to end in one ``send(None)``: no task, no thread, no queue.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import Any
 
 
 class Wish:
@@ -105,33 +105,6 @@ class Errand(Wish):
     def cancel(self) -> None:
         """Nobody waits for it any more."""
         raise AssertionError("each kind of errand says how")
-
-
-class HttpReply(NamedTuple):
-    """What a web server answered."""
-
-    status: int
-    reason: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-
-
-class Http(Wish):
-    """Ask a web server; ``await`` gives an `HttpReply`, whatever its status, or raises `errors.Unreachable`.
-
-    *timeout* is for the whole of it, in seconds.
-    """
-
-    __slots__ = ("body", "headers", "method", "timeout", "url")
-
-    def __init__(
-        self, method: str, url: str, *, headers: Sequence[tuple[str, str]] = (), body: bytes = b"", timeout: float
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.timeout = timeout
 
 
 class Service(Wish):

@@ -139,7 +139,7 @@ TCP = "address = '[::1]:9'\n"
     [
         (
             "[auth]\npolicy_server_url = 'x'\npolicy_hash_nonce = 'x'",
-            "auth.policy_server_url: expected an address that begins with http:// or https://",
+            "auth.policy_server_url: expected a web address (Relative HTTP URL not allowed)",
         ),
         (
             "[auth]\npolicy_server_url = 'http://x/'",

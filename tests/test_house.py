@@ -32,11 +32,10 @@ KEPT_TO = {
     "lupa": {"lua"},
     "trio": {"server", "services", "cli"},
     "structlog": {"logs", "server"},  # the server only names the type of the log it is given
-    "h11": {"services"},
+    "h11": {"server", "services"},
     "bcrypt": {"passwords"},
     "argon2": {"passwords"},
     "pamela": {"databases"},
-    "httpx": {"services"},
     "prometheus_client": {"server"},
 }
 

@@ -15,9 +15,12 @@ from authlua.errors import Unreachable
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.variables import ExpansionError, Template, Variables, request_variables
-from authlua.wishes import Http, HttpReply, Sleep
+from authlua.wishes import Service, Sleep
 
 USER_AGENT = "dovecot/auth-policy-client"
+
+IDLE_TIME = 10.0
+"""Seconds that a connection is kept for the next question."""
 
 _FAIL_TYPES = {
     PassdbResult.OK: "",
@@ -66,6 +69,8 @@ class Policy:
         self._log = log
         self._verbose = verbose
         self._headers = _headers(options.api_header)
+        client = {"user_agent": USER_AGENT, "request_absolute_timeout": options.timeout, "auto_redirect": False}
+        self._client = json.dumps({**client, "auto_retry": False, "max_idle_time": IDLE_TIME}).encode()
         # keys such as a/b end up in objects
         self._attributes = sorted(options.request_attributes, key=lambda one: one[0])
 
@@ -155,16 +160,15 @@ class Policy:
 
     async def _post(self, command: str, content: str) -> bytes:
         url = self._options.server_url
-        reply: HttpReply = await Http(
-            "POST",
-            f"{url}{'' if url.endswith('&') else '?'}command={command}",
-            headers=self._headers,
-            body=content.encode("utf-8", "surrogateescape"),
-            timeout=self._options.timeout,
-        )
-        if reply.status // 10 != 20:
-            raise Unreachable(f"{command}: expected an answer of 200, got {reply.status}")
-        return reply.body
+        where = f"{url}{'' if url.endswith('&') else '?'}command={command}"
+        body = content.encode("utf-8", "surrogateescape")
+        asked = (self._client, b"POST", where.encode("latin-1", "replace"), body, False, self._headers)
+        status, reason, _, payload, problem = await Service("http", asked)
+        if status // 10 != 20 or problem:
+            told = problem or f"{status} {reason.decode('latin-1')}"
+            raise Unreachable(f"{command}: {told}")
+        answer: bytes = payload
+        return answer
 
 
 def _judgement(answer: bytes) -> tuple[int, str]:
@@ -179,12 +183,13 @@ def _judgement(answer: bytes) -> tuple[int, str]:
     return status, message
 
 
-def _headers(api_header: str) -> list[tuple[str, str]]:
-    headers = [("Content-Type", "application/json"), ("User-Agent", USER_AGENT)]
+def _headers(api_header: str) -> bytes:
+    """Name, line feed, value and so on."""
+    headers = ["Content-Type", "application/json"]
     if api_header:
         name, colon, value = api_header.partition(":")
-        headers.append((name.strip(), value.strip()) if colon else ("X-API-Key", api_header))
-    return headers
+        headers += [name.strip(), value.strip()] if colon else ["X-API-Key", api_header]
+    return "\n".join(headers).encode("latin-1", "replace")
 
 
 class _PolicyVariables:

@@ -22,7 +22,6 @@ from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.secret import Secret
 from authlua.server import Core, Done, begin, complete, finish, open_core
-from authlua.services import close_http
 from authlua.wishes import Ask
 
 T = TypeVar("T")
@@ -43,7 +42,6 @@ def _with_core(args: argparse.Namespace, use: Callable[[Core], Awaitable[T]]) ->
             return await use(core)
         finally:
             core.retire()
-            await close_http()
 
     return trio.run(run)
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from authlua.services import fulfil, http
-from authlua.wishes import Compute, Errand, Flight, Http, Outcome, Service, Sleep, Wish
+from authlua.services import fulfil
+from authlua.wishes import Compute, Errand, Flight, Outcome, Service, Sleep, Wish
 
 T = TypeVar("T")
 
@@ -80,7 +80,6 @@ FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {
     Compute: _compute,
     Sleep: _sleep,
     Flight: _join,
-    Http: http,
     Service: fulfil,
 }
 """How each kind of wish comes true."""

@@ -19,7 +19,6 @@ from authlua.server.metrics import Metrics
 from authlua.server.systemd import notify, passed_sockets, watchdog_interval
 from authlua.server.token_secret import load_token_secret
 from authlua.server.zygote import Zygote
-from authlua.services import close_http
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -136,7 +135,6 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
                     await trio.sleep(0.02)
                     app.failures.flush()
         app.close()
-        await close_http()
         nursery.cancel_scope.cancel()
     app.log.info("stopped")
 

@@ -2,6 +2,5 @@
 
 from authlua.services.errands import fulfil, fulfil_now
 from authlua.services.imap import ImapServer, ImapStorage, exec_server, imap_server
-from authlua.services.web import close_http, http
 
-__all__ = ["ImapServer", "ImapStorage", "close_http", "exec_server", "fulfil", "fulfil_now", "http", "imap_server"]
+__all__ = ["ImapServer", "ImapStorage", "exec_server", "fulfil", "fulfil_now", "imap_server"]

@@ -3,20 +3,20 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from authlua.auth import PolicyOptions, new_request
 from authlua.config import AuthSettings, keys
 from authlua.dialect import Dialect
-from authlua.errors import ScriptError, Unreachable
+from authlua.errors import ScriptError
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.secret import Secret
 from authlua.variables import compile_template
-from authlua.wishes import Http, HttpReply, Sleep
+from authlua.wishes import Service, Sleep
 from tests.auth.fakes import House
 
 ALLOWED = {"status": 0, "msg": ""}
@@ -30,6 +30,22 @@ def options(dialect: Dialect = Dialect.V2_3, **more: Any) -> PolicyOptions:
     return PolicyOptions("http://policy.example/", hash_nonce="nonce", **more)
 
 
+class Asked(NamedTuple):
+    """A request to the policy server."""
+
+    client: bytes
+    method: bytes
+    url: bytes
+    body: bytes
+    expect: bool
+    headers: bytes
+
+
+def reply(status: int, body: bytes, problem: str = "") -> tuple[int, bytes, bytes, bytes, str]:
+    """What a service answers."""
+    return status, b"because", b"", body, problem
+
+
 class Site:
     """A house, and the policy server that answers it from a list."""
 
@@ -41,7 +57,7 @@ class Site:
             "old": PassdbResult.PASS_EXPIRED,
         }
         self.house = House(users, users, dialect=dialect, verbose=True, policy=options(dialect, **more))
-        self.asked: list[Http] = []
+        self.asked: list[Asked] = []
         self.slept = 0.0
 
     def login(
@@ -53,8 +69,8 @@ class Site:
         given = [("service", "imap"), ("rip", "192.0.2.1"), ("session", 's"1'), *params]
         self.request: AuthRequest = new_request(given, id=1, mech="PLAIN")
         core = self.house.auth.authenticate(self.request, Secret(f"\0{user}\0{password}".encode()), login=False)
-        reply: Ok | Fail = self.run(core, list(answers))
-        return reply
+        ended: Ok | Fail = self.run(core, list(answers))
+        return ended
 
     def report(self) -> dict[str, Any]:
         """What the server is told of the last login."""
@@ -76,15 +92,12 @@ class Site:
                 self.slept += wish.seconds
                 step = lambda: core.send(None)  # noqa: E731
                 continue
-            assert isinstance(wish, Http)
-            self.asked.append(wish)
+            assert isinstance(wish, Service)
+            self.asked.append(Asked(*wish.arguments))
             answer = answers.pop(0) if answers else ALLOWED
-            if isinstance(answer, Exception):
-                step = lambda failure=answer: core.throw(failure)  # type: ignore[misc]  # noqa: E731
-                continue
-            if not isinstance(answer, HttpReply):
-                answer = HttpReply(200, "OK", (), json.dumps(answer).encode())
-            step = lambda reply=answer: core.send(reply)  # type: ignore[misc]  # noqa: E731
+            if isinstance(answer, dict):
+                answer = reply(200, json.dumps(answer).encode())
+            step = lambda said=answer: core.send(said)  # type: ignore[misc]  # noqa: E731
 
     def bodies(self) -> list[dict[str, Any]]:
         return [json.loads(wish.body) for wish in self.asked]
@@ -98,10 +111,10 @@ def test_it_is_asked_before_and_after() -> None:
         b'{"device_id":"","login":"ok@x","protocol":"imap","pwhash":"06d5",'
         b'"remote":"192.0.2.1","session_id":"s\\"1","tls":false}'
     ] * 2
-    assert [(wish.method, wish.url) for wish in site.asked] == [("POST", "http://policy.example/?command=allow")] * 2
-    assert ("Content-Type", "application/json") in site.asked[0].headers
+    assert [(wish.method, wish.url) for wish in site.asked] == [(b"POST", b"http://policy.example/?command=allow")] * 2
+    assert site.asked[0].headers == b"Content-Type\napplication/json"
     site.report()
-    assert site.asked[0].url == "http://policy.example/?command=report"
+    assert site.asked[0].url == b"http://policy.example/?command=report"
     assert site.asked[0].body == (
         b'{"device_id":"","login":"ok@x","protocol":"imap","pwhash":"06d5",'
         b'"remote":"192.0.2.1","session_id":"s\\"1","success":true,"policy_reject":false,"tls":false}'
@@ -159,15 +172,16 @@ def test_not_even_log_only_changes_what_is_asked() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Unreachable("policy.example: no answer within 2 s"),
-        HttpReply(500, "no", (), b'{"status":-1,"msg":""}'),
-        HttpReply(210, "odd", (), b'{"status":-1,"msg":""}'),
-        HttpReply(200, "OK", (), b"garbage"),
-        HttpReply(200, "OK", (), b"\xff"),
-        HttpReply(200, "OK", (), b'{"status":"-1","msg":""}'),
-        HttpReply(200, "OK", (), b'{"status":true,"msg":""}'),
-        HttpReply(200, "OK", (), b'{"status":-1,"msg":5}'),
-        HttpReply(200, "OK", (), b"[]"),
+        reply(9008, b"", ""),
+        reply(200, b'{"status":-1,"msg":""}', "Disconnected"),
+        reply(500, b'{"status":-1,"msg":""}'),
+        reply(210, b'{"status":-1,"msg":""}'),
+        reply(200, b"garbage"),
+        reply(200, b"\xff"),
+        reply(200, b'{"status":"-1","msg":""}'),
+        reply(200, b'{"status":true,"msg":""}'),
+        reply(200, b'{"status":-1,"msg":5}'),
+        reply(200, b"[]"),
     ],
 )
 @pytest.mark.parametrize("reject", [False, True])
@@ -184,8 +198,8 @@ def test_a_report_that_cannot_be_delivered_is_a_warning() -> None:
     site.login()
     policy = site.house.auth.policy
     assert policy is not None
-    site.run(policy.report(site.request, PassdbResult.OK), [Unreachable("down")])
-    assert ("warning", "Policy server: down") in site.house.log
+    site.run(policy.report(site.request, PassdbResult.OK), [reply(9003, b"")])
+    assert ("warning", "Policy server: report: 9003 because") in site.house.log
 
 
 @pytest.mark.parametrize(
@@ -236,13 +250,13 @@ def test_names_with_a_slash_become_objects() -> None:
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("X-Key: abc", ("X-Key", "abc")), ("abc", ("X-API-Key", "abc")), ("A: b:c", ("A", "b:c"))],
+    [("X-Key: abc", b"X-Key\nabc"), ("abc", b"X-API-Key\nabc"), ("A: b:c", b"A\nb:c")],
 )
-def test_the_api_header(header: str, expected: tuple[str, str]) -> None:
+def test_the_api_header(header: str, expected: bytes) -> None:
     """A name and a value, or a value."""
     site = Site(api_header=header)
     site.login()
-    assert expected in site.asked[0].headers
+    assert site.asked[0].headers == b"Content-Type\napplication/json\n" + expected
 
 
 def test_the_command_joins_an_address_with_arguments() -> None:
@@ -252,7 +266,7 @@ def test_the_command_joins_an_address_with_arguments() -> None:
     assert policy is not None
     policy._options = policy._options._replace(server_url="http://policy.example/?a=b&")
     site.login()
-    assert site.asked[0].url == "http://policy.example/?a=b&command=allow"
+    assert site.asked[0].url == b"http://policy.example/?a=b&command=allow"
 
 
 @pytest.mark.parametrize(
