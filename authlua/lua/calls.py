@@ -36,6 +36,10 @@ class ScriptOptions(NamedTuple):
     """Dovecot's ``auth_debug``: debug lines are written; implies *verbose*."""
     allow_weak_schemes: bool = True
     """Dovecot 2.4's setting of this name, for ``req:password_verify`` of 2.4 scripts."""
+    budget: int = 0
+    """How many instructions a call may run without waiting, up to twice that; 0: as many as it likes."""
+    memory_limit: int = 0
+    """Bytes of one Lua state; 0: no limit."""
     now: Callable[[Service], Any] | None = None
     """Fulfils a wish on the spot, for calls that cannot wait where they are; without it they fail."""
 

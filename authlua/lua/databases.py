@@ -155,11 +155,16 @@ def _load(
     if dialect is None:
         failed.dialect = dialect = detect(source) or server_dialect
     calls = Calls(script, database, RULES[dialect], options, log)
-    engine = Engine(calls, options)
+    try:
+        engine = Engine(calls, options)
+    except MemoryError as error:
+        raise failed.to_start("not enough memory (lua.memory_limit)") from error
     try:
         cache_key = _run(engine, calls, failed, source)
-    except BaseException:
+    except BaseException as error:
         engine.close()
+        if isinstance(error, MemoryError):
+            raise failed.to_start("not enough memory (lua.memory_limit)") from error
         raise
     return engine, calls, source, cache_key
 

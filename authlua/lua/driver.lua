@@ -11,7 +11,7 @@ local create, resume, yield, running = coroutine.create, coroutine.resume, corou
 local status_of, close, isyieldable = coroutine.status, coroutine.close, coroutine.isyieldable
 local type, next, rawget, select, error, tostring = type, next, rawget, select, error, tostring
 local tonumber, xpcall, pcall, setmetatable, concat = tonumber, xpcall, pcall, setmetatable, table.concat
-local traceback, getinfo = debug.traceback, debug.getinfo
+local traceback, getinfo, sethook = debug.traceback, debug.getinfo, debug.sethook
 local unpack, globals = table.unpack or unpack, _G
 local integer_kind = math.type
 
@@ -107,6 +107,44 @@ local function listing(users)
   return DONE, count
 end
 
+-- ## The budget
+--
+-- Who runs this many instructions without waiting would hold everybody up. The hook comes each time that many more
+-- were run in one coroutine; the second time within the same stretch of a call is one too many. From then on it comes
+-- at every instruction, so that no pcall can keep the script going.
+
+local budget = options.budget > 0 and options.budget
+local stretch, last_stretch, spender = 0, nil, nil  -- stretch: how often calls were continued
+local overspent                                       -- the call that has used its budget up
+
+local function spend()
+  local now = core.current
+  local thread, is_main = running()
+  if now == nil or thread == nil or is_main then
+    return
+  elseif last_stretch ~= stretch or spender ~= now then
+    last_stretch, spender = stretch, now
+    return
+  end
+  overspent = now
+  sethook(spend, "", 1)
+  error("the script ran for too long without waiting; use_worker = true has room for that", 0)
+end
+
+-- A coroutine that keeps to the budget.
+local new_coroutine = create
+if budget then
+  function new_coroutine(fn)
+    local thread = create(fn)
+    sethook(thread, spend, "", budget)
+    return thread
+  end
+  coroutine.create = new_coroutine
+  if jit then
+    jit.off() -- compiled code calls no hooks
+  end
+end
+
 local function new_slot()
   local open, shut = core.new_view()
   local function done(...)
@@ -124,7 +162,7 @@ local function new_slot()
       end
     end
   end
-  local slot = { coroutine = create(body), shut = shut }
+  local slot = { coroutine = new_coroutine(body), shut = shut }
   slots[slot.coroutine] = true
   return slot
 end
@@ -182,6 +220,10 @@ local function step(slot, ok, first, ...)
   end
   slot.shut()
   leave(call)
+  if overspent then
+    overspent = nil
+    sethook(spend, "", budget) -- LuaJIT has one hook for all coroutines
+  end
   return RAISED, explained(first, slot.coroutine)
 end
 
@@ -208,6 +250,7 @@ local function continue(call, ...)
   local slot = waiting[call]
   waiting[call] = nil
   core.current = call
+  stretch = stretch + 1
   return step(slot, resume(slot.coroutine, true, ...))
 end
 
@@ -271,6 +314,8 @@ local _, OUTSIDE = pcall(yield)
 local function relay(thread, ok, first, ...)
   if ok and first == WISHING then
     return relay(thread, resume(thread, try_yield(first, ...)))
+  elseif overspent and overspent == core.current then
+    sethook(spend, "", 1) -- here as well
   end
   return ok, first, ...
 end
@@ -290,7 +335,7 @@ local function unwrapped(thread, ok, first, ...)
 end
 
 function coroutine.wrap(fn)
-  local thread = create(fn)
+  local thread = new_coroutine(fn)
   return function(...)
     return unwrapped(thread, relay(thread, resume(thread, ...)))
   end

@@ -39,7 +39,7 @@ class Engine:
         self._calls = calls
         self._requests = calls.requests
         self._last = 0
-        runtime = open_lua(options.version)
+        runtime = open_lua(options.version, options.memory_limit)
         path, cpath = search_paths(options.version, options.path, options.cpath)
         package = runtime.globals()[b"package"]
         package[b"path"], package[b"cpath"] = lua_string(path), lua_string(cpath)
@@ -125,6 +125,9 @@ class Engine:
             step: Step = self._start(
                 name, call, None if user is None else user.encode("utf-8", "surrogateescape"), flags, password
             )
+        except MemoryError as error:
+            del self._requests[call]
+            raise self._exhausted(name) from error
         except BaseException:
             del self._requests[call]
             raise
@@ -137,7 +140,10 @@ class Engine:
     def start_listing(self, name: bytes) -> Step:
         """Call the global function *name* for a list of users: DONE and their number, then ask `listed`."""
         call = self._last = self._last + 1
-        return self._checked(self._start(name, call))
+        try:
+            return self._checked(self._start(name, call))
+        except MemoryError as error:
+            raise self._exhausted(name) from error
 
     def listed(self, count: int) -> list[str]:
         """The *count* users of the listing that is just done."""
@@ -159,6 +165,9 @@ class Engine:
                 if self._runtime is None:
                     raise ScriptError(f"{self._calls.script}: unloaded while a call was waiting")
                 step = self._continue(call, *answer)
+            except MemoryError as error:
+                self._abandon(call)
+                raise self._exhausted(b"the script") from error
             except BaseException:
                 self._abandon(call)
                 raise
@@ -166,6 +175,10 @@ class Engine:
                 del self._requests[call]
             self._checked(step)
         return step
+
+    @staticmethod
+    def _exhausted(name: bytes) -> ScriptError:
+        return ScriptError(f"{text(name)}: not enough memory (lua.memory_limit)")
 
     def _abandon(self, call: int) -> None:
         self._requests.pop(call, None)
@@ -208,6 +221,7 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
         b"version": options.version.encode(),
         b"script": os.fsencode(calls.script),
         b"debug": options.debug,
+        b"budget": options.budget,
         b"verbose": options.verbose or options.debug,
         b"is_2_4": rules.is_2_4,
         b"has_response_from_template": rules.has_response_from_template,

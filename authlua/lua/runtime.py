@@ -23,7 +23,7 @@ def first_opened() -> str:
     return _opened[0]
 
 
-def open_lua(version: str) -> Any:
+def open_lua(version: str, memory_limit: int = 0) -> Any:
     """A fresh Lua state with its standard library, in which strings are bytes.
 
     The library is opened with its symbols global, for C modules; yet it must prefer its own, or a second version in
@@ -41,6 +41,7 @@ def open_lua(version: str) -> Any:
         sys.setdlopenflags(flags)
     _opened.append(version)
     return library.LuaRuntime(
+        max_memory=memory_limit or None,
         encoding=None,
         unpack_returned_tuples=True,
         register_eval=False,

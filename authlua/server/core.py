@@ -46,6 +46,10 @@ Script = LuaPassdb | LuaUserdb
 Write = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 
 
+BUDGET = 2_500_000
+"""Instructions that a script in the server may run without waiting, up to twice that: some hundredths of a second."""
+
+
 class Lasting(NamedTuple):
     """What a server keeps over a reload; without a part of it, it does without."""
 
@@ -219,6 +223,8 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
         verbose=settings.auth.verbose if one.auth_verbose is None else one.auth_verbose,
         debug=settings.auth.debug,
         allow_weak_schemes=settings.auth.allow_weak_schemes,
+        budget=0 if one.use_worker else BUDGET,
+        memory_limit=settings.lua.memory_limit,
         now=fulfil_now,
     )
 
@@ -343,6 +349,8 @@ def _plain(options: ScriptOptions) -> Mapping[str, object]:
         "path": list(options.path),
         "cpath": list(options.cpath),
         "settings": {**options.settings},
+        # a worker has limits of its own, and nothing of ours can be sent there
+        "memory_limit": 0,
         "now": None,
     }
 

@@ -1,0 +1,75 @@
+"""What a script may use up when it runs in the server itself."""
+
+import pytest
+
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError
+from authlua.results import PassdbResult
+from tests.lua.conftest import Bench, login, now
+
+VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
+
+LOOPS = """
+local function loop() while true do end end
+local acts = {
+  loop = loop,
+  caught = function() while true do pcall(loop) end end,
+  child = function() while true do pcall(coroutine.wrap(loop)) end end,
+  resumed = function() while true do coroutine.resume(coroutine.create(loop)) end end,
+  grandchild = function() coroutine.wrap(function() while true do pcall(coroutine.wrap(loop)) end end)() end,
+}
+function auth_passdb_lookup(req)
+  if acts[req.user] then acts[req.user]() end
+  return dovecot.auth.PASSDB_RESULT_OK, { password = "{PLAIN}x" }
+end
+"""
+
+
+@VERSIONS
+@pytest.mark.parametrize("user", ["loop", "caught", "child", "resumed", "grandchild"])
+def test_a_script_that_never_ends_is_cut_off(bench: Bench, version: str, user: str):
+    """Wherever it loops, and even if it catches errors; the next call is served."""
+    passdb = bench.passdb(LOOPS, version=version, budget=20_000)
+    with pytest.raises(ScriptError, match="ran for too long without waiting"):
+        now(passdb.lookup(login(user)))
+    assert passdb.busy == 0
+    assert now(passdb.lookup(login("alice"))).result is PassdbResult.OK
+
+
+@VERSIONS
+def test_the_budget_is_that_of_one_call(bench: Bench, version: str):
+    """Any number of calls may follow each other."""
+    script = """
+    function auth_passdb_lookup(req)
+      for i = 1, 1000 do end
+      return dovecot.auth.PASSDB_RESULT_OK, { password = "{PLAIN}x" }
+    end"""
+    passdb = bench.passdb(script, version=version, budget=5_000)
+    for _ in range(100):
+        assert now(passdb.lookup(login())).result is PassdbResult.OK
+
+
+@VERSIONS
+def test_a_script_that_eats_memory_fails_and_the_next_call_is_served(bench: Bench, version: str):
+    """The limit is that of one state, so what the failed call held is free again."""
+    script = """
+    function auth_passdb_lookup(req)
+      if req.user == "eat" then local t = {} while true do t[#t + 1] = ("x"):rep(100000) .. #t end end
+      if req.user == "kept" then KEPT = KEPT or {} while true do KEPT[#KEPT + 1] = ("x"):rep(100000) .. #KEPT end end
+      KEPT = nil
+      return dovecot.auth.PASSDB_RESULT_OK, { password = "{PLAIN}x" }
+    end"""
+    passdb = bench.passdb(script, version=version, memory_limit=8 << 20)
+    for user in ("eat", "kept", "eat"):
+        with pytest.raises(ScriptError, match="not enough memory"):
+            now(passdb.lookup(login(user)))
+        for _ in range(3):
+            assert now(passdb.lookup(login())).result is PassdbResult.OK
+    assert passdb.busy == 0
+
+
+def test_leaving_is_an_error_of_the_script(bench: Bench):
+    """os.exit would end the server."""
+    passdb = bench.passdb("function auth_passdb_lookup(req) os.exit() end", Dialect.V2_4)
+    with pytest.raises(ScriptError, match=r"os\.exit"):
+        now(passdb.lookup(login()))
