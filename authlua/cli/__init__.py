@@ -34,6 +34,7 @@ COMMANDS = (
     "status",
     "mail",
     "snippet",
+    "conformance",
 )
 
 # sysexits.h, as doveadm uses them

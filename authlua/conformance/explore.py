@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
 from authlua.conformance.compare import Difference, compare
+from authlua.conformance.generate import KINDS
 from authlua.conformance.generate import sessions as make_sessions
 from authlua.conformance.play import ServerGone, Transcript, play
 from authlua.conformance.sessions import Session
@@ -65,13 +66,15 @@ class _Enough(BaseException):
 
 class _Run:
     def __init__(
-        self, dialect: str, profile: str, subject: Sockets, reference: Sockets, stop: Callable[[], bool]
+        self, dialect: str, profile: str, subject: Sockets, reference: Sockets, stop: Callable[[], bool], patient: bool
     ) -> None:
         self.dialect = dialect
         self.profile = profile
         self.subject = subject
         self.reference = reference
         self.stop = stop
+        self.patient = patient
+        self.kinds = tuple(kind for kind in KINDS if kind in reference)
         self.report = Report()
         self.lock = threading.Lock()
         self.error: Exception | None = None
@@ -94,7 +97,8 @@ class _Run:
         """What both said; None if one of them has gone."""
         self.report.last.append(session)
         try:
-            return play(session, self.subject), play(session, self.reference)
+            ours = play(session, self.subject, patient=self.patient)
+            return ours, play(session, self.reference, patient=self.patient)
         except ServerGone as error:
             with self.lock:
                 self.report.gone.append(str(error))
@@ -116,7 +120,7 @@ class _Run:
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         )
-        @given(make_sessions(self.dialect, self.profile))
+        @given(make_sessions(self.dialect, self.profile, self.kinds))
         def one(session: Session) -> None:
             nonlocal shrinking, smallest, played, bound
             if self.ended() or (smallest is not None and time.monotonic() > bound):
@@ -171,13 +175,15 @@ def explore(
     seed: int,
     workers: int = 40,
     stop: Callable[[], bool] = lambda: False,
+    patient: bool = False,
 ) -> Report:
     """Play *sessions* generated sessions of *profile* against both servers.
 
     Args:
         stop: asked now and then; the run ends early once it says so.
+        patient: as for `play`.
     """
-    run = _Run(dialect, profile, subject, reference, stop)
+    run = _Run(dialect, profile, subject, reference, stop, patient)
     workers = min(workers, sessions)
     shares = [sessions // workers + (number < sessions % workers) for number in range(workers)]
     threads = [

@@ -30,6 +30,9 @@ T = TypeVar("T")
 PROFILES = ("plain", "verify", "chain", "rules")
 """The settings that sessions are made for: see `authlua.conformance.profiles`."""
 
+KINDS = ("login", "client", "master", "userdb")
+"""All sockets, clients' first."""
+
 _IDS = ("1", "2", "3", "7", "4294967295")
 _BAD_IDS = ("0", "-1", "abc", "4294967296", "", "+1", "01", " 1", "1 ", "1x", "99999999999999999999999")
 
@@ -41,7 +44,7 @@ def escape(value: bytes) -> bytes:
 
 
 def _mostly(usual: T, *others: T) -> st.SearchStrategy[T]:
-    return st.sampled_from([usual] * (4 * len(others)) + list(others))
+    return st.sampled_from([usual] * max(1, 4 * len(others)) + list(others))
 
 
 # -- users and passwords
@@ -248,10 +251,12 @@ def _initial(draw: st.DrawFn, data: bytes) -> bytes:
 class _Maker:
     """Draws one session."""
 
-    def __init__(self, draw: st.DrawFn, dialect: str, profile: str) -> None:
+    def __init__(self, draw: st.DrawFn, dialect: str, profile: str, kinds: tuple[str, ...]) -> None:
         self.draw = draw
         self.dialect = dialect
         self.profile = profile
+        self.clients = [kind for kind in kinds if kind in CLIENTS]
+        self.masters = [kind for kind in kinds if kind not in CLIENTS]
         self.steps: list[Step] = []
         self.kinds: dict[str, str] = {}
         self.logins: list[tuple[str, bytes]] = []
@@ -463,16 +468,16 @@ class _Maker:
         draw = self.draw
         shape = draw(st.integers(0, 9))
         names = ["a"]
-        self.open("a", draw(_mostly("login", "client")) if shape < 7 else draw(_mostly("master", "userdb")))
-        if shape in (0, 1, 2, 3):
+        self.open("a", draw(_mostly(*(self.clients if shape < 7 or not self.masters else self.masters))))
+        if shape in (0, 1, 2, 3) and self.masters:
             names.append("m")
-            self.open("m", draw(_mostly("master", "master", "userdb")))
+            self.open("m", draw(_mostly(*self.masters)))
         if shape == 0:
             names.append("b")
-            self.open("b", draw(_mostly("login", "client")))
+            self.open("b", draw(_mostly(*self.clients)))
         for _ in range(draw(st.integers(1, 5))):
             self.happen(draw(st.sampled_from(names)))
-        if shape in (1, 2, 3) and draw(st.booleans()):
+        if "m" in names and shape and draw(st.booleans()):
             self.request("m")
         return Session(self.profile, tuple(self.steps))
 
@@ -538,6 +543,6 @@ _BAD_HELLOS = [
 
 
 @st.composite
-def sessions(draw: st.DrawFn, dialect: str, profile: str) -> Session:
-    """Sessions for a server of *dialect* with the settings called *profile*."""
-    return _Maker(draw, dialect, profile).make()
+def sessions(draw: st.DrawFn, dialect: str, profile: str, kinds: tuple[str, ...] = KINDS) -> Session:
+    """Sessions for a server of *dialect* with the settings called *profile*, on sockets of *kinds*."""
+    return _Maker(draw, dialect, profile, kinds).make()

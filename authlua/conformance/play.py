@@ -23,6 +23,7 @@ _pids = itertools.count(1_500_000_000)
 _barriers = itertools.count(3_000_000_000)
 
 _PLACE = re.compile(rb"\{(\w+)(?:\.(pid|cookie))?\}")
+_LINES = re.compile(rb"[^\n]*\n|[^\n]+$")
 _QUESTIONS = {
     "client": re.compile(rb"(?:AUTH|CONT)\t"),
     "master": re.compile(rb"(?:USER|PASS|REQUEST|LIST|CACHE-FLUSH)\t"),
@@ -55,13 +56,17 @@ class Heard:
 Transcript = tuple[Heard, ...]
 
 
-def play(session: Session, sockets: Mapping[str, Path]) -> Transcript:
+def play(session: Session, sockets: Mapping[str, Path], *, patient: bool = False) -> Transcript:
     """What the server at *sockets* answers.
+
+    Args:
+        patient: say one line at a time and wait for its answer. Then it does not matter how long a server holds an
+            answer back, and meanwhile keeps the request's id.
 
     Raises:
         ServerGone: it does not let us connect.
     """
-    played = _Play(sockets)
+    played = _Play(sockets, patient)
     try:
         for step in session.steps:
             played.step(step)
@@ -168,8 +173,9 @@ class _Connection:
 class _Play:
     """One run of a session."""
 
-    def __init__(self, sockets: Mapping[str, Path]) -> None:
+    def __init__(self, sockets: Mapping[str, Path], patient: bool) -> None:
         self._sockets = sockets
+        self._patient = patient
         self.connections: dict[str, _Connection] = {}
         self._past: list[_Connection] = []
 
@@ -183,11 +189,12 @@ class _Play:
                 connection.barrier()
             case Say(name, data, cuts, settle) if name in self.connections:
                 connection = self.connections[name]
-                if connection.open:
-                    connection.send(self._spelled(data), cuts)
-                    connection.barrier()
-                    if settle:
-                        connection.settle()
+                for part in _LINES.findall(data) if self._patient else [data]:
+                    if connection.open:
+                        connection.send(self._spelled(part), () if self._patient else cuts)
+                        connection.barrier()
+                        if settle or self._patient:
+                            connection.settle()
             case HangUp(name) if name in self.connections:
                 self._hang_up(name)
 

@@ -82,10 +82,16 @@ LISTENERS = {"login": "login", "client": "client", "master": "master", "userdb":
 """Paths below base_dir, and the kind of each."""
 
 
-def configuration(profile: Profile, dialect: str, directory: Path) -> str:
-    """authlua's configuration for *profile*; sockets and scripts are in *directory*."""
+def configuration(profile: Profile, dialect: str, directory: Path, *, delays: bool = False) -> str:
+    """authlua's configuration for *profile*; sockets and scripts are in *directory*.
+
+    Args:
+        delays: failures take their time, as they do by default.
+    """
     text = f'[server]\nbase_dir = "{directory}"\ndialect = "{dialect}"\n[log]\nlevel = "error"\n[auth]\n'
-    text += 'failure_delay = "0s"\ninternal_failure_delay = "0s"\npenalty = false\n'
+    text += "penalty = false\n"
+    if not delays:
+        text += 'failure_delay = "0s"\ninternal_failure_delay = "0s"\n'
     text += "".join(f'{name} = "{value}"\n' for name, value in profile.settings.items())
     for kind, databases in (("passdb", profile.passdbs), ("userdb", profile.userdbs)):
         for database in databases:

@@ -76,8 +76,8 @@ class Greeting:
 class RawConnection:
     """One connection to a unix socket; lines come out without their LF."""
 
-    def __init__(self, sock: socket.socket, *, patience: float = PATIENCE) -> None:
-        sock.settimeout(patience)
+    def __init__(self, sock: socket.socket, *, patience: float | None = None) -> None:
+        sock.settimeout(PATIENCE if patience is None else patience)
         self._sock = sock
         self._unread = b""
         self._eof = False
@@ -85,7 +85,7 @@ class RawConnection:
         """Who the server sees at the other end of the socket."""
 
     @classmethod
-    def connect(cls, path: Path | str, *, uid: int | None = None, patience: float = PATIENCE) -> "RawConnection":
+    def connect(cls, path: Path | str, *, uid: int | None = None, patience: float | None = None) -> "RawConnection":
         """Connect to *path*, as the user and group numbered *uid* when it is given (needs root).
 
         Raises:

@@ -18,12 +18,19 @@ class Authlua:
     """``authlua serve`` with the settings of *profile*, speaking *dialect*, for the length of a ``with`` block."""
 
     def __init__(
-        self, profile: Profile, dialect: str, *, script: str | None = None, command: Sequence[str] = COMMAND
+        self,
+        profile: Profile,
+        dialect: str,
+        *,
+        script: str | None = None,
+        command: Sequence[str] = COMMAND,
+        delays: bool = False,
     ) -> None:
         self._profile = profile
         self._dialect = dialect
         self._script = script
         self._command = command
+        self._delays = delays
 
     def __enter__(self) -> "Authlua":
         self.directory = Path(tempfile.mkdtemp(prefix="authlua-conformance-"))
@@ -41,7 +48,7 @@ class Authlua:
         for name, text in self._profile.scripts().items():
             (self.directory / name).write_text(text if self._script is None else self._script)
         config = self.directory / "authlua.toml"
-        config.write_text(configuration(self._profile, self._dialect, self.directory))
+        config.write_text(configuration(self._profile, self._dialect, self.directory, delays=self._delays))
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._command, "-c", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -7,6 +7,9 @@ from typing import Any
 from authlua.conformance.profiles import Database, Profile, script_name
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
 
+CRASH = "Panic:|killed with signal|Fatal:|throttling"
+"""What a Dovecot's log says of a crash."""
+
 ROOMY = """
 service auth {
   client_limit = 8192
@@ -57,4 +60,4 @@ def reference(profile: Profile, dialect: str) -> Dovecot:
 
 def crashes(log: str) -> list[str]:
     """The lines of a Dovecot's log that say that it crashed."""
-    return re.findall(r".*(?:Panic:|killed with signal|Fatal:|throttling|Raw backtrace).*", log)
+    return [line for line in log.splitlines() if re.search(CRASH, line)]
