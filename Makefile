@@ -1,10 +1,13 @@
 # authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-2.4 differential check bench guard lock setup clients clean
+.PHONY: help run test test-2.4 differential conformance mutants check bench guard lock setup clients clean
 
 BENCH_SECONDS = 1
 BENCH_ROUNDS = 5
+SESSIONS = 20000
+SECONDS = 3600
+SEED = 1
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +26,12 @@ test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the
 
 differential: setup ## ask a real Dovecot and authlua the same about every kind of chain
 	AUTHLUA_DIFFERENTIAL=all .venv/bin/pytest tests/differential
+
+conformance: setup clients ## generated sessions for Dovecot and authlua: SESSIONS=20000 of each, at most SECONDS=3600, SEED=1
+	.venv/bin/python -m tests.conformance.run --sessions $(SESSIONS) --seconds $(SECONDS) --seed $(SEED)
+
+mutants: setup ## spoil authlua in many small ways; the conformance kit has to notice each
+	.venv/bin/python -m tests.conformance.mutants
 
 check: setup ## all that has to pass before a commit: format, lint, types, tests
 	.ci/check

@@ -66,7 +66,15 @@ class _Enough(BaseException):
 
 class _Run:
     def __init__(
-        self, dialect: str, profile: str, subject: Sockets, reference: Sockets, stop: Callable[[], bool], patient: bool
+        self,
+        dialect: str,
+        profile: str,
+        subject: Sockets,
+        reference: Sockets,
+        *,
+        stop: Callable[[], bool],
+        patient: bool,
+        first: bool,
     ) -> None:
         self.dialect = dialect
         self.profile = profile
@@ -74,6 +82,7 @@ class _Run:
         self.reference = reference
         self.stop = stop
         self.patient = patient
+        self.first = first
         self.kinds = tuple(kind for kind in KINDS if kind in reference)
         self.report = Report()
         self.lock = threading.Lock()
@@ -91,7 +100,9 @@ class _Run:
             self.error = error
 
     def ended(self) -> bool:
-        return self.error is not None or bool(self.report.gone) or self.stop()
+        return (
+            self.error is not None or bool(self.report.gone) or (self.first and bool(self.report.found)) or self.stop()
+        )
 
     def both(self, session: Session) -> tuple[Transcript, Transcript] | None:
         """What both said; None if one of them has gone."""
@@ -176,14 +187,16 @@ def explore(
     workers: int = 40,
     stop: Callable[[], bool] = lambda: False,
     patient: bool = False,
+    first: bool = False,
 ) -> Report:
     """Play *sessions* generated sessions of *profile* against both servers.
 
     Args:
         stop: asked now and then; the run ends early once it says so.
         patient: as for `play`.
+        first: end with the first difference, which is not made small.
     """
-    run = _Run(dialect, profile, subject, reference, stop, patient)
+    run = _Run(dialect, profile, subject, reference, stop=stop, patient=patient, first=first)
     workers = min(workers, sessions)
     shares = [sessions // workers + (number < sessions % workers) for number in range(workers)]
     threads = [

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from authlua.conformance.sessions import CLIENTS, HangUp, Open, Say, Session
 
-PATIENCE = 6.0
+PATIENCE = 30.0
 """Seconds without a byte after which an answer counts as not coming. Only failures wait so long."""
 
 _pids = itertools.count(1_500_000_000)

@@ -166,7 +166,6 @@ fields.passdb = {
   protected = { "protected", "x:protected", "1" },
   default = { "default", "y:default", "2" },
   remove = { "remove", "z:remove", "" },
-  removeforward = { "forward", "forward_a:remove", "" },
 
   s = { "s", "s", "text" },
   sempty = { "sempty", "sempty", "" },

@@ -41,6 +41,13 @@ BROKEN = frozenset({"pwbadb64", "sha256short", "sha256bad", "smd5short", "scramb
 BROKEN |= frozenset({"pbkdf2bad", "cryptbad", "blfbad", "argonbad"})
 """Stored passwords that are no values of their scheme."""
 
+ROLLED_BACK = frozenset({"nopwpass", "noauthpass"})
+"""Words that fail with ``nopassword`` set."""
+
+SPOILING = frozenset({"fail", "failno", "nets", "netsother", "netslocal", "netsbad", "netsempty", "realnets"})
+SPOILING |= frozenset({"delayfar", "delaytext", "delayodd", "delayempty", "userempty", "usernameempty", "utempfail"})
+"""Words that may make a lookup fail that has found its user."""
+
 
 @functools.cache
 def fields(kind: str) -> Mapping[str, str]:
