@@ -11,7 +11,7 @@ import pytest
 
 from authlua.conformance import check
 from authlua.conformance import dialogue as d
-from authlua.conformance.raw import PATIENCE
+from authlua.conformance.raw import PATIENCE, RawConnection
 
 MODELS = Path(__file__).with_name("models.py")
 
@@ -32,9 +32,13 @@ def model(defect: str, directory: Path) -> Iterator[Path]:
     process = subprocess.Popen([sys.executable, str(MODELS), defect, str(directory)])
     try:
         bound = time.monotonic() + PATIENCE
-        while not (directory / "client").exists():
-            assert time.monotonic() < bound
-            time.sleep(0.02)
+        while True:
+            try:
+                RawConnection.connect(directory / "client").close()
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                assert time.monotonic() < bound
+                time.sleep(0.02)
         yield directory / "client"
     finally:
         process.kill()
