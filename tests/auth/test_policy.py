@@ -295,3 +295,14 @@ def test_a_lookup_without_a_login_asks_nobody() -> None:
 def test_secrets_are_not_printed() -> None:
     """The nonce, the header, and what an address may hold."""
     assert repr(options(api_header="secret")) == "<PolicyOptions>"
+
+
+def test_a_mech_that_looks_twice_is_one_attempt() -> None:
+    """Some look for one kind of credentials and then for another."""
+    site = Site()
+    site.login()
+    policy = site.house.auth.policy
+    assert policy is not None
+    site.asked.clear()
+    assert site.run(policy.allows_attempt(site.request), []) is True
+    assert site.asked == []
