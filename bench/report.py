@@ -93,8 +93,9 @@ def _targets(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(what: str, target: str, measured: str, met: bool, how: str) -> str:
-    return f"| {what} | {target} | {measured} | {'met' if met else '**missed**'} | `make bench ROWS={how}` |"
+def _line(what: str, target: str, measured: str, met: bool | None, how: str) -> str:
+    verdict = {True: "met", False: "**missed**", None: "undecided"}[met]
+    return f"| {what} | {target} | {measured} | {verdict} | `make bench ROWS={how}` |"
 
 
 def _profile(found: dict[str, Any]) -> str:

@@ -31,7 +31,8 @@ class Row(NamedTuple):
     what: str
     target: str
     measured: str
-    met: bool
+    met: bool | None
+    """None when the runs contradict each other."""
 
 
 def start(seconds: float, rounds: int) -> Iterator[Row]:
@@ -99,12 +100,14 @@ def half(seconds: float, rounds: int) -> Iterator[Row]:
                     run = load(server.sockets["client"], c=50, k=16, w=0.2, t=seconds, r=f"{rate:.0f}", x=True)
                     seen[server.name].append(run.p99)
         ours, theirs = (statistics.median(values) for values in seen.values())
+        met = ours <= theirs
+        slower, faster = ("Dovecot", "authlua") if met else ("authlua", "Dovecot")
         kind = "in workers" if worker else "in the server"
         yield Row(
             f"p99 at half load ({rate:,.0f} logins/s on 50 connections), script {kind}",
             "≤ Dovecot's",
             f"{ours / 1e3:.2f} ms, Dovecot {theirs / 1e3:.2f} ms",
-            ours <= theirs,
+            met if max(seen[faster]) <= min(seen[slower]) else None,
         )
 
 
@@ -160,10 +163,10 @@ def http(seconds: float, rounds: int) -> Iterator[Row]:
 
 def hashes(seconds: float, rounds: int) -> Iterator[Row]:
     """Slow hashes: logins a second, and what the bare library does in as many threads as there are cores."""
-    for scheme, check in _hashers():
-        from authlua.passwords import encode
+    from authlua.passwords import encode
 
-        stored = encode(b"pass", scheme)
+    for scheme, cost, check in _hashers():
+        stored = encode(b"pass", scheme, rounds=cost)
         script = Path(tempfile.mkdtemp(prefix="authlua-bench-"), "hash.lua")
         script.write_text(
             f"function auth_passdb_lookup() return 1, {{ password = '{stored}' }} end\n"
@@ -173,8 +176,8 @@ def hashes(seconds: float, rounds: int) -> Iterator[Row]:
             with Authlua(script, worker=False) as server:
                 ratios, rates = [], []
                 for _ in range(rounds):
-                    bare = _on_all_cores(check(stored), max(2.0, seconds))
-                    run = load(server.sockets["client"], c=8, k=4, w=0.3, t=max(2.0, seconds), x=True)
+                    bare = _on_all_cores(check(stored), max(3.0, seconds))
+                    run = load(server.sockets["client"], c=4, k=4, t=max(3.0, seconds), x=True)
                     if run.failed:
                         raise RuntimeError(f"{scheme}: {run.failed} wrong answers")
                     ratios.append(run.per_second / bare)
@@ -183,14 +186,14 @@ def hashes(seconds: float, rounds: int) -> Iterator[Row]:
             shutil.rmtree(script.parent)
         ratio = statistics.median(ratios)
         yield Row(
-            f"{scheme} verification, share of the bare library's rate",
+            f"{scheme}{f' of cost {cost}' if cost else ''} verification, share of the bare library's rate",
             "≥ 95 %",
             f"{ratio:.0%} ({statistics.median(rates):,.0f} logins/s)",
             ratio >= 0.95,
         )
 
 
-def _hashers() -> Iterator[tuple[str, Callable[[str], Callable[[], object]]]]:
+def _hashers() -> Iterator[tuple[str, int | None, Callable[[str], Callable[[], object]]]]:
     import argon2.low_level
     import bcrypt
 
@@ -199,10 +202,11 @@ def _hashers() -> Iterator[tuple[str, Callable[[str], Callable[[], object]]]]:
     def data(stored: str) -> bytes:
         return stored.partition("}")[2].encode()
 
-    yield "BLF-CRYPT", lambda stored: lambda: bcrypt.checkpw(b"pass", data(stored))
+    for cost in 5, 10:  # what `doveadm pw` makes, and what most others make
+        yield "BLF-CRYPT", cost, lambda stored: lambda: bcrypt.checkpw(b"pass", data(stored))
     kind = argon2.low_level.Type.ID
-    yield "ARGON2ID", lambda stored: lambda: argon2.low_level.verify_secret(data(stored), b"pass", kind)
-    yield "SHA512-CRYPT", lambda stored: lambda: crypt(b"pass", data(stored)) == data(stored)
+    yield "ARGON2ID", None, lambda stored: lambda: argon2.low_level.verify_secret(data(stored), b"pass", kind)
+    yield "SHA512-CRYPT", None, lambda stored: lambda: crypt(b"pass", data(stored)) == data(stored)
 
 
 def _on_all_cores(check: Callable[[], object], seconds: float) -> float:

@@ -5,3 +5,7 @@ function auth_passdb_lookup(req)
   socket.sleep(0.1)
   return dovecot.auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass" }
 end
+
+function auth_userdb_lookup(req)
+  return dovecot.auth.USERDB_RESULT_OK, {}
+end
