@@ -336,6 +336,7 @@ class LuaSettings:
     """Bytes."""
     timeout: float = key(DURATION, 60.0)
     """Seconds."""
+    watch: bool = key(SWITCH, False)
 
 
 @dataclass(frozen=True, slots=True)

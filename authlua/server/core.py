@@ -35,6 +35,7 @@ from authlua.secret import Secret
 from authlua.server.mail import MailScripts
 from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
+from authlua.server.watching import Stamps, stamps
 from authlua.server.zygote import Zygote
 from authlua.services import fulfil_now
 from authlua.variables import Template, compile_template
@@ -73,6 +74,8 @@ class Core:
         self.advertised = [Advertised(mech.name, mech.flags, mech.allow_nul) for mech in auth.mechs]
         self.pool = pool
         self.mail: MailScripts | None = None
+        self.stamps: Stamps = {}
+        """The scripts' files as they were just before they were loaded, when they are watched."""
         self.holds = 0
         self._scripts = scripts
         self._retired = False
@@ -118,6 +121,8 @@ def open_core(
     scripts: list[Script] = []
     write = request_log(log)
     dialect = settings.server.dialect
+    databases: list[PassdbSettings | UserdbSettings] = [*settings.passdbs, *settings.userdbs]
+    before = stamps({str(one.script) for one in databases if one.script} if settings.lua.watch else ())
     pool: Pool | None = None
     zygote = lasting.zygote
     if zygote is not None and uses_workers(settings):
@@ -175,6 +180,7 @@ def open_core(
         observe=_observer(lasting.metrics, write if auth.debug else None),
     )
     core = Core(decisions, scripts, pool)
+    core.stamps = before
     if settings.mail.script is not None:
         core.mail = MailScripts(settings)
     return core

@@ -18,6 +18,7 @@ from authlua.server.listeners import Listener, open_listeners
 from authlua.server.metrics import Metrics
 from authlua.server.systemd import notify, passed_sockets, watchdog_interval
 from authlua.server.token_secret import load_token_secret
+from authlua.server.watching import watch
 from authlua.server.zygote import Zygote
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
             nursery.start_soon(app.failures.run)
             nursery.start_soon(app.expiry.run)
             nursery.start_soon(_watchdog)
+            nursery.start_soon(watch, app)
             app.start_workers()
             if companion is not None:
                 nursery.start_soon(companion, app, stop)
