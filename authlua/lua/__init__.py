@@ -2,12 +2,18 @@
 
 `load_passdb` and `load_userdb` give a script as a database. Their methods are ``async`` yet know no event loop: they
 await the wishes of `authlua.wishes` alone, and only when the script does something that takes time.
+Mail scripts (`load_mail_script` and what belongs to it) are loaded when they are asked for.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from authlua.lua.calls import ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
-from authlua.lua.mail import MailScript, decoded_header, load_mail_script, mail_lua_get_script, user_variables
+
+if TYPE_CHECKING:
+    from authlua.lua.mail import MailScript, decoded_header, load_mail_script, mail_lua_get_script, user_variables
 
 __all__ = [
     "LuaPassdb",
@@ -23,3 +29,9 @@ __all__ = [
     "mail_lua_get_script",
     "user_variables",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.mail"), name)

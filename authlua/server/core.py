@@ -32,7 +32,6 @@ from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_u
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.secret import Secret
-from authlua.server.mail import MailScripts
 from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.watching import Stamps, stamps
@@ -42,6 +41,8 @@ from authlua.variables import Template, compile_template
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+    from authlua.server.mail import MailScripts
 
 Script = LuaPassdb | LuaUserdb
 Write = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
@@ -182,6 +183,8 @@ def open_core(
     core = Core(decisions, scripts, pool)
     core.stamps = before
     if settings.mail.script is not None:
+        from authlua.server.mail import MailScripts
+
         core.mail = MailScripts(settings)
     return core
 
