@@ -27,7 +27,13 @@ HIDDEN = frozenset(
 )
 """Passdb fields that are acted on and never sent. So is everything that begins with ``userdb_``."""
 
-PROXY_FIELDS = ("proxy", "proxy_maybe", "proxy_always", "host", "port", "destuser")
+_PROXY_FIELDS = ("proxy", "proxy_maybe", "proxy_always", "host", "port", "destuser")
+PROXY_FIELDS = {
+    Dialect.V2_3: _PROXY_FIELDS,
+    Dialect.V2_4_0: (*_PROXY_FIELDS, "hostip"),
+    Dialect.V2_4: (*_PROXY_FIELDS, "hostip"),
+}
+"""What goes when there is no proxying (``core:2.4.1:src/auth/auth-request.c:auth_request_proxy_finish_failure``)."""
 
 MAX_ORDINARY = 1024
 """Names of fields that are remembered as ordinary ones."""

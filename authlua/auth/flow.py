@@ -373,7 +373,7 @@ class Auth:
                 fields["proxy"] = None
             else:
                 always = "proxy_always" in fields
-                for name in PROXY_FIELDS:
+                for name in PROXY_FIELDS[self.options.dialect]:
                     fields.discard(name)
                 if always:
                     fields["proxy"] = None

@@ -50,6 +50,7 @@ class Replies:
 
     def __init__(self, dialect: Dialect, *, anonymous_username: str, failure_delay: bool) -> None:
         self._spelling = _SPELLING[dialect]
+        self._never_failing = ("nologin", *PROXY_FIELDS[dialect])
         self._anonymous_username = anonymous_username
         self._failure_delay = failure_delay
 
@@ -81,7 +82,7 @@ class Replies:
         """The login failed, with *result*."""
         fields = request.passdb_fields
         nodelay = self._nodelay(request)
-        for name in ("nologin", *PROXY_FIELDS):
+        for name in self._never_failing:
             fields.discard(name)
         pairs: Pairs = []
         user = request.original_user if request.user is None else request.user

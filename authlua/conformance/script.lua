@@ -135,7 +135,7 @@ fields.passdb = {
   starttls = { "starttls", "starttls", "any-cert" },
   pass = { "pass", "pass", "other" },
   master = { "master", "master", "boss" },
-  forward = { "forward", "forward_a", "b c" },
+  forward = { "forward", "forward_z", "b c" },
   event = { "event", "event_x", "y" },
 
   user = { "name", "user", "ok-t.s_ok-t.home@changed" },

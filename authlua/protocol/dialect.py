@@ -18,6 +18,8 @@ class Wire(NamedTuple):
     """``CONT`` without data is looked at, ``#`` is an answer, and minor 3 clients may add fields."""
     extra_words: bool
     """What follows the number of ``CPID`` and ``CANCEL`` is passed over."""
+    empty_is_none: bool
+    """A master's word with only an empty field behind it has no field at all."""
     short_cookie_fails: bool
     """A cookie of less than 32 digits is answered FAIL instead of ending the connection."""
     empty_user_tab: bool
@@ -27,7 +29,7 @@ class Wire(NamedTuple):
 
 
 WIRE = {
-    Dialect.V2_3: Wire(2, 1, False, False, False, True, True, ""),
-    Dialect.V2_4_0: Wire(3, 3, True, True, True, False, False, "\tprivate"),
-    Dialect.V2_4: Wire(3, 3, True, True, True, False, False, "\tprivate"),
+    Dialect.V2_3: Wire(2, 1, False, False, False, True, True, True, ""),
+    Dialect.V2_4_0: Wire(3, 3, True, True, True, False, False, False, "\tprivate"),
+    Dialect.V2_4: Wire(3, 3, True, True, True, False, False, False, "\tprivate"),
 }

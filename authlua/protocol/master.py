@@ -124,7 +124,7 @@ class MasterConnection:
             word, *args = line.split("\t")
             if word not in _ALLOWED[self.kind]:
                 raise RemoteProtocolError(f"{word[:32]!a} is not served on this socket" if line else "empty line")
-            if not args or args == [""]:
+            if not args or (args == [""] and self._wire.empty_is_none):
                 raise RemoteProtocolError(f"{word} without an id")
             args = [unescape_string(arg) for arg in args]
             if word == "CACHE-FLUSH":

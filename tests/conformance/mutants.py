@@ -99,8 +99,8 @@ MUTANTS = (
     Mutant(
         "nologin is told to who failed",
         "auth/replies.py",
-        'for name in ("nologin", *PROXY_FIELDS):',
-        "for name in PROXY_FIELDS:",
+        '("nologin", *PROXY_FIELDS[dialect])',
+        "PROXY_FIELDS[dialect]",
     ),
     Mutant("hidden fields are told", "auth/fields.py", '"allow_nets", ', ""),
     Mutant(
