@@ -167,7 +167,8 @@ def _ip(text: str | None) -> str | None:
         return None
     try:
         if ":" not in text:
-            return inet_ntoa(inet_aton(text))
+            # inet_aton passes over whatever follows a space, and so does 2.3; 2.4 does not
+            return None if any(map(str.isspace, text)) else inet_ntoa(inet_aton(text))
         if text[0] == "[" and text[-1] == "]":
             text = text[1:-1]
         return inet_ntop(AF_INET6, inet_pton(AF_INET6, text))

@@ -5,7 +5,6 @@ with 1 when one was not. No Dovecot is asked: sessions are compared with the aut
 dialogues know the answers.
 """
 
-import os
 import shutil
 import sys
 import tempfile
@@ -187,17 +186,14 @@ def spoil(mutant: Mutant, directory: Path) -> None:
     path.write_text(text.replace(mutant.old, mutant.new))
 
 
+def command_in(directory: Path) -> Sequence[str]:
+    """What serves with the package in *directory*."""
+    return ("env", f"PYTHONPATH={directory}", "PYTHONSAFEPATH=1", sys.executable, "-m", "authlua", "serve")
+
+
 def how_caught(directory: Path, healthy: dict[tuple[str, str], Authlua]) -> str:
     """How the kit notices that the authlua in *directory* is spoilt; empty when it does not."""
-    command: Sequence[str] = (
-        "env",
-        f"PYTHONPATH={directory}",
-        "PYTHONSAFEPATH=1",
-        sys.executable,
-        "-m",
-        "authlua",
-        "serve",
-    )
+    command = command_in(directory)
     for dialect, profile in PLACES:
         try:
             with Authlua(PROFILES[profile], dialect, command=command) as spoilt:
@@ -224,7 +220,11 @@ def main() -> int:
     chosen = [mutant for mutant in MUTANTS if all(word in mutant.name for word in words)]
     missed = []
     with ExitStack() as stack:
-        healthy = {place: stack.enter_context(Authlua(PROFILES[place[1]], place[0])) for place in PLACES}
+        command = command_in(PACKAGE.parent)
+        healthy = {
+            (dialect, profile): stack.enter_context(Authlua(PROFILES[profile], dialect, command=command))
+            for dialect, profile in PLACES
+        }
         for number, mutant in enumerate(chosen, 1):
             with tempfile.TemporaryDirectory(prefix="authlua-mutant-") as directory:
                 spoil(mutant, Path(directory))
@@ -237,5 +237,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.chdir("/")  # the copy's authlua is the one that counts
     sys.exit(main())

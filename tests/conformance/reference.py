@@ -1,7 +1,6 @@
 """A real Dovecot with the settings of a profile of the conformance kit."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 from authlua.conformance.profiles import Database, Profile, script_name
@@ -39,23 +38,37 @@ def _database(kind: str, number: int, database: Database, dialect: str) -> str:
     return head + "".join(f"  {name} = {value}\n" for name, value in database.settings.items()) + "}\n"
 
 
+class _Reference(Dovecot):
+    """A Dovecot with all the scripts of *profile* in its directory."""
+
+    def __init__(self, profile: Profile, **options: Any) -> None:
+        super().__init__("", **options)
+        self._profile = profile
+
+    def _configuration(self) -> str:
+        for name, text in self._profile.scripts().items():
+            (self.directory / name).write_text(text)
+        return super()._configuration()
+
+
+class _Reference23(_Reference, Dovecot23):
+    pass
+
+
+class _Reference24(_Reference, Dovecot24):
+    pass
+
+
 def reference(profile: Profile, dialect: str) -> Dovecot:
     """The Dovecot of *dialect* that plays *profile*; enter it to start it."""
-    kind: Any = {"2.3": Dovecot23, "2.4": Dovecot24}[dialect]
-
-    class Reference(kind):
-        def _configuration(self) -> str:
-            for name, text in profile.scripts().items():
-                Path(self.directory / name).write_text(text)
-            return super()._configuration()
-
     settings = {"auth_debug": "no", "auth_failure_delay": "0"}
     if dialect == "2.4":
         settings["auth_internal_failure_delay"] = "0"
     for name, value in profile.settings.items():
         name = IN_2_4.get(name, name) if dialect == "2.4" else name
         settings[f"auth_{name}"] = value
-    return Reference("", databases=_databases(profile, dialect), extra=ROOMY, **settings)
+    kind = {"2.3": _Reference23, "2.4": _Reference24}[dialect]
+    return kind(profile, databases=_databases(profile, dialect), extra=ROOMY, **settings)
 
 
 def crashes(log: str) -> list[str]:

@@ -26,7 +26,7 @@ def test_a_dovecot_and_authlua_answer_alike(dialect: str, profile: str):
     if reason := why_not(dialect):
         pytest.skip(reason)
     with Authlua(PROFILES[profile], dialect) as authlua, reference(PROFILES[profile], dialect) as dovecot:
-        report = explore(dialect, profile, authlua.sockets, dovecot.sockets, sessions=SESSIONS, seed=SEED)
+        report = explore(dialect, profile, authlua.sockets, dovecot.sockets, sessions=SESSIONS, seed=SEED, workers=10)
         assert crashes(dovecot.log()) == []
         assert authlua.alive()
     shown = [f"{found.difference}\n{dialogue(found.session, found.reference)}" for found in report.found.values()]
