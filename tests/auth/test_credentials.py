@@ -156,7 +156,7 @@ def test_the_last_credentials_count_if_there_are_any() -> None:
 def test_a_passdb_that_has_the_scheme_knows_the_user_best() -> None:
     """Unknown there and of another scheme elsewhere is unknown."""
     house = House({}, {"alice": {"password": "{SHA1}C+7Hteo/D9vJXQ3UfzxbwnXaijM="}})
-    request = AuthRequest({"service": "imap"}, id=1, mech="CRAM-MD5")
+    request = AuthRequest("imap", id=1, mech="CRAM-MD5")
     request.user = request.original_user = "alice"
     assert run(house.auth._passdbs.lookup(request, Wanted("CRAM-MD5"))) is PassdbResult.USER_UNKNOWN
 

@@ -183,7 +183,7 @@ def test_mail_is_read_over_the_network(sessions: Sessions) -> None:
     """An IMAP server is asked as the user, over a connection that is made when it is needed."""
     with imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap) as client:
         client.login(f"alice@{DOMAIN}", PASSWORD)
-        client.append("INBOX", "\\Flagged", None, b"Subject: over the network\r\n\r\nhello\r\n")  # type: ignore[arg-type]
+        client.append("INBOX", "\\Flagged", None, b"Subject: over the network\r\n\r\nhello\r\n")
     server = imap_server(
         "127.0.0.1",
         sessions.dovecot.imap,
@@ -242,7 +242,7 @@ def test_a_delivery_reaches_the_notification_functions(sessions: Sessions) -> No
     with imaplib.IMAP4("127.0.0.1", sessions.dovecot.imap) as client:
         client.login(f"certified@{DOMAIN}", PASSWORD)
         entry = "/private/vendor/vendor.dovecot/http-notify"
-        status, _ = client._simple_command("SETMETADATA", '""', f'({entry} "user=certified@{DOMAIN}")')  # type: ignore[attr-defined]
+        status, _ = client._simple_command("SETMETADATA", '""', f'({entry} "user=certified@{DOMAIN}")')
         assert status == "OK"
     with smtplib.LMTP(str(sessions.dovecot.lmtp)) as lmtp:
         lmtp.sendmail("joerg@example.net", [f"certified@{DOMAIN}"], MAIL)

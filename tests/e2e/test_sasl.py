@@ -8,6 +8,7 @@ import shutil
 import smtplib
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -149,16 +150,18 @@ def test_a_certificate_is_enough_for_external(stack: Stack) -> None:
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])
 def test_python_logs_in_with_cram_md5_and_apop(stack: Stack, password: str) -> None:
     """imaplib, smtplib and poplib."""
-    right = contextlib.nullcontext() if password == PASSWORD else pytest.raises(imaplib.IMAP4.error)
-    with imaplib.IMAP4("127.0.0.1", stack.dovecot.imap, timeout=PATIENCE) as imap, right:
+
+    def right(error: type[Exception]) -> AbstractContextManager[object]:
+        return contextlib.nullcontext() if password == PASSWORD else pytest.raises(error)
+
+    with imaplib.IMAP4("127.0.0.1", stack.dovecot.imap, timeout=PATIENCE) as imap, right(imaplib.IMAP4.error):
         imap.login_cram_md5(ALICE, password)
-    right = contextlib.nullcontext() if password == PASSWORD else pytest.raises(smtplib.SMTPAuthenticationError)
-    with smtplib.SMTP("127.0.0.1", stack.dovecot.submission, timeout=PATIENCE) as smtp, right:
+    refusal = smtplib.SMTPAuthenticationError
+    with smtplib.SMTP("127.0.0.1", stack.dovecot.submission, timeout=PATIENCE) as smtp, right(refusal):
         smtp.ehlo()
         smtp.user, smtp.password = ALICE, password
         smtp.auth("CRAM-MD5", smtp.auth_cram_md5)
-    right = contextlib.nullcontext() if password == PASSWORD else pytest.raises(poplib.error_proto)
-    with right:
+    with right(poplib.error_proto):
         pop3 = poplib.POP3("127.0.0.1", stack.dovecot.pop3, timeout=PATIENCE)
         try:
             pop3.apop(ALICE, password)

@@ -133,7 +133,13 @@ def test_maildir_imap_and_doveadm_agree(spec: dict[str, Any], store: Store) -> N
     names = sorted(maildir.mailboxes())
     ours = {name: described(maildir, name, sizes=False) for name in names}
     imap = store.imap(user)
-    theirs = in_thread(lambda: ({name: described(imap, name, sizes=False) for name in names}, imap.close())[0])
+
+    def ask() -> dict[str, object]:
+        answers: dict[str, object] = {name: described(imap, name, sizes=False) for name in names}
+        imap.close()
+        return answers
+
+    theirs = in_thread(ask)
     assert ours == theirs
     fields = "messages recent uidnext uidvalidity unseen"
     rows = store.doveadm("mailbox", "status", "-u", user, fields, *names)

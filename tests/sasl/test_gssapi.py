@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from authlua.results import PassdbResult
-from authlua.sasl import MECHS, Challenge, Offload, PassdbField, Refused, Service, Terms
+from authlua.sasl import MECHS, Challenge, Offload, PassdbField, Refused, Service, SetUser, Terms
 from authlua.sasl.gssapi import _step
 from authlua.secret import Secret
 from tests.sasl.talking import Passdb
@@ -139,7 +139,7 @@ class Client:
         if not self._context.complete:
             return self._context.step(challenge or None) or b""
         assert self._context.unwrap(challenge).message == b"\1\xff\xff\xff"
-        return self._context.wrap(b"\1\0\0\0" + self._authzid.encode(), False).message  # type: ignore[no-any-return]
+        return self._context.wrap(b"\1\0\0\0" + self._authzid.encode(), False).message
 
 
 def log_in(
@@ -166,7 +166,7 @@ def log_in(
             case PassdbField("k5principals"):
                 outcome = passdb.get("k5principals")
             case _:
-                names += [wish.user] if hasattr(wish, "user") else []
+                names += [wish.user] if isinstance(wish, SetUser) else []
                 outcome = database.grant(wish)
 
 

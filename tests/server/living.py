@@ -69,11 +69,11 @@ async def living(
         app.tasks = nursery
         for task in (app.ready.run, app.failures.run, app.expiry.run):
             nursery.start_soon(task)
-        server = Living(app, capture)
+        alive = Living(app, capture)
         try:
-            yield server
+            yield alive
         finally:
-            server.close()
+            alive.close()
             nursery.cancel_scope.cancel()
 
 

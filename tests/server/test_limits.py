@@ -7,6 +7,7 @@ import structlog
 
 from authlua.config import load
 from authlua.errors import ScriptError
+from authlua.lua import LuaPassdb
 from authlua.results import PassdbResult
 from authlua.server import Core, complete, open_core
 from tests.lua.conftest import login
@@ -39,6 +40,7 @@ async def test_a_script_in_the_server_that_goes_wild_costs_its_own_call(tmp_path
     """It fails with a text that says why, and those before and after are served."""
     core = opened(tmp_path, "false")
     (passdb,) = core._scripts
+    assert isinstance(passdb, LuaPassdb)
     for _ in range(2):
         assert (await complete(passdb.lookup(login("alice")))).result is PassdbResult.OK
         with pytest.raises(ScriptError, match=r"ran for too long|not enough memory|os\.exit"):

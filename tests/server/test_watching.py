@@ -71,7 +71,11 @@ async def test_a_script_that_is_missing_or_does_not_load_is_not_tried_for_ever(
 ) -> None:
     """Only when the file is something else again."""
     app = App(script)
-    changes = [script.unlink, lambda: script.write_text("broken"), lambda: script.write_text("mended")]
+    changes: list[Callable[[], object]] = [
+        script.unlink,
+        lambda: script.write_text("broken"),
+        lambda: script.write_text("mended"),
+    ]
     assert await reloads(app, *changes) == [0, 0, 1, 2]
 
 
