@@ -51,16 +51,8 @@ class _Reference(Dovecot):
         return super()._configuration()
 
 
-<<<<<<< /work/main/tests/conformance/reference.py
-    class Reference(kind):  # type: ignore[misc]  # which Dovecot it is shows only here
-        def _configuration(self) -> str:
-            for name, text in profile.scripts().items():
-                Path(self.directory / name).write_text(text)
-            return super()._configuration()
-=======
 class _Reference23(_Reference, Dovecot23):
     pass
->>>>>>> /tmp/tmpzrevdj4o/new
 
 
 class _Reference24(_Reference, Dovecot24):
