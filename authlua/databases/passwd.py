@@ -3,10 +3,10 @@
 import pwd
 from collections.abc import Iterable
 
+from authlua.databases.compared import Compared
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
-from authlua.secret import Secret
 from authlua.wishes import Compute
 
 
@@ -20,14 +20,8 @@ async def _entry(request: AuthRequest) -> pwd.struct_passwd | None:
     return found
 
 
-class PasswdPassdb:
+class PasswdPassdb(Compared):
     """Password hashes of the system, where it still shows them; with shadow passwords use PAM."""
-
-    verifies = False
-
-    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
-        """Not asked: the chain compares the password itself."""
-        raise NotImplementedError
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's hash; a locked account, or one whose hash is elsewhere, is unknown."""

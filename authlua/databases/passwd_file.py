@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from authlua.databases.compared import Compared
 from authlua.databases.fields import compiled, expanded
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
-from authlua.secret import Secret
 from authlua.variables import ExpansionError, Template, Variables, compile_template, request_variables
 from authlua.wishes import Compute
 
@@ -126,14 +126,8 @@ class _PasswdFile:
             raise ScriptError(f"passwd-file: {error}") from None
 
 
-class PasswdFilePassdb(_PasswdFile):
+class PasswdFilePassdb(_PasswdFile, Compared):
     """Passwords and fields from a file."""
-
-    verifies = False
-
-    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
-        """Not asked: the chain compares the password itself."""
-        raise NotImplementedError
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's password and extra fields."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
+from authlua.databases.compared import Compared
 from authlua.databases.fields import Fields, compiled, expanded
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
-from authlua.secret import Secret
 
 
 class _Static:
@@ -21,14 +21,8 @@ class _Static:
         self._id = id
 
 
-class StaticPassdb(_Static):
+class StaticPassdb(_Static, Compared):
     """Everybody is there; a field ``password``, or ``nopassword``, says who gets in."""
-
-    verifies = False
-
-    async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
-        """Not asked: the chain compares the password itself."""
-        raise NotImplementedError
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The fields."""
