@@ -57,7 +57,7 @@ def lookup(args: argparse.Namespace, sides: Sequence[str]) -> Mapping[str, Found
 
 
 async def _passdb(core: Core, args: argparse.Namespace) -> Found:
-    request = new_request(params(args), id=1)
+    request = new_request(params(args), dialect=core.auth.options.dialect, id=1)
     result, _ = await complete(core.auth.lookup_passdb(request, args.user))
     if result is not PassdbResult.OK:
         return Found(result.name, args.user)
@@ -68,7 +68,7 @@ async def _passdb(core: Core, args: argparse.Namespace) -> Found:
 
 
 async def _userdb(core: Core, args: argparse.Namespace) -> Found:
-    request = new_request(params(args), id=1)
+    request = new_request(params(args), dialect=core.auth.options.dialect, id=1)
     match await complete(core.auth.lookup_user(request, args.user)):
         case UserFound(_, user, fields):
             return Found("OK", user, fields)
@@ -85,7 +85,7 @@ def authenticate(args: argparse.Namespace, client: Client) -> Outcome:
         offered = [mech.name for mech in core.auth.mechs]
         if args.mech not in offered and not args.script:
             raise ConfigError([f"{args.mech} is not among auth.mechanisms ({', '.join(offered).lower()})"])
-        request = new_request(params(args), id=1, mech=args.mech)
+        request = new_request(params(args), dialect=core.auth.options.dialect, id=1, mech=args.mech)
         reply = await _converse(core, request, client)
         if isinstance(reply, Ok):
             return Outcome("OK", [("user", reply.user), *reply.fields])

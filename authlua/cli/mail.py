@@ -166,7 +166,9 @@ async def _outcome(core: "Core | None", scripts: "MailScripts", name: str, servi
 
     fields: Mapping[str, str | None] = {}
     if core is not None:
-        match await complete(core.auth.lookup_user(new_request([("service", service)], id=1), name)):
+        match await complete(
+            core.auth.lookup_user(new_request([("service", service)], dialect=core.auth.options.dialect, id=1), name)
+        ):
             case UserFound(_, name, found):
                 fields = dict(found)
             case NotFound():
