@@ -102,6 +102,11 @@ class Cache:
         if self._negative_ttl:
             self._keep(key, Entry(None, None, self._clock(), success=False))
 
+    def forget(self, key: str) -> None:
+        """What is known of *key* is about to be no longer true."""
+        if key in self._entries:
+            self._drop(key)
+
     def flush(self, users: Sequence[str] = ()) -> int:
         """Forget *users*, which may be masks, or everybody when none is named; how many entries that were.
 

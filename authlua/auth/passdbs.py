@@ -11,7 +11,7 @@ from time import perf_counter
 
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import CredentialsKeeper, Log, Observe, PassdbEntry, Rule
+from authlua.auth.databases import CredentialsKeeper, Log, Observe, Passdb, PassdbEntry, Rule
 from authlua.auth.fields import FieldSetter
 from authlua.auth.policy import Policy
 from authlua.auth.sharing import SharedPassdb, Sharing
@@ -152,6 +152,8 @@ class PassdbChain:
         if entry is None or not isinstance(entry.passdb, CredentialsKeeper):
             self._log("error", "the passdb cannot store credentials", request, {})
             return False
+        if self._cache is not None and entry.cache_key is not None:
+            self._cache.forget(entry.cache_key.expand(request))
         try:
             return await entry.passdb.set_credentials(request, Secret(scheme.encode() + value.reveal()))
         except ScriptError as error:
@@ -328,7 +330,7 @@ class PassdbChain:
             return USER_UNKNOWN
         password = request.password
         if step != self._verify or password is None:
-            return await step(replace(entry, passdb=_Remembered(found)), request)
+            return await step(replace(entry, passdb=_Remembered(found, entry.passdb)), request)
         result = OK
         if entry.deny:
             result = PASSWORD_MISMATCH
@@ -502,12 +504,14 @@ _NEXT_RULE = Rule(True, None)
 
 
 class _Remembered:
-    """A passdb that knows one user, from the cache."""
+    """What is remembered of *passdb*, about one user. What is to be stored goes to the passdb itself."""
 
     verifies = False
 
-    def __init__(self, found: Entry) -> None:
+    def __init__(self, found: Entry, passdb: Passdb) -> None:
         self._found = found
+        if isinstance(passdb, CredentialsKeeper):
+            self.set_credentials = passdb.set_credentials
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         raise AssertionError("a remembered password is compared by the chain")

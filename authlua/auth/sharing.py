@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from authlua.auth.cache import CacheKey
-from authlua.auth.databases import Passdb, Userdb
+from authlua.auth.databases import CredentialsKeeper, Passdb, Userdb
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
@@ -56,6 +56,8 @@ class SharedPassdb:
         self._passdb = passdb
         self._key = key
         self.verifies = passdb.verifies
+        if isinstance(passdb, CredentialsKeeper):
+            self.set_credentials = passdb.set_credentials
         self._lookups: Sharing[PassdbReply] = Sharing()
         self._verifications: Sharing[PassdbReply] = Sharing()
 

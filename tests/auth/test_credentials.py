@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from authlua import passwords
-from authlua.auth import new_request
+from authlua.auth import CacheKey, new_request
 from authlua.auth.passdbs import Wanted
 from authlua.cli.sasl import CLIENTS, Identity
 from authlua.dialect import Dialect
@@ -20,6 +20,7 @@ from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.secret import Secret
+from authlua.variables import compile_template
 from authlua.wishes import Ask, Compute, Sleep, Wish
 from tests.auth.fakes import DictPassdb, House, run
 
@@ -268,6 +269,20 @@ def test_otp_stores_the_next_password_in_the_passdb_that_answered() -> None:
     first.users = {}
     assert one_time_password(House(first, second)) == Ok(1, "alice", [])
     assert (first.kept, second.kept) == ([], ["{OTP}md5 98 ke1234 9bc29b075f3322d3"] * 2)
+
+
+def test_otp_stores_the_next_password_in_a_passdb_that_is_cached() -> None:
+    """In the passdb itself, whoever told the one before; the cache forgets what is no longer true."""
+    keeper = Keeper(OTP)
+    template = compile_template("%u", Dialect.V2_3)
+    key = CacheKey.of_template("P", 1, template, Dialect.V2_3)
+    house = House(keeper, placed=[{"cache_key": key}], cache_size=1 << 20)
+    assert one_time_password(house) == Ok(1, "alice", [])
+    run(house.auth.lookup_passdb(new_request([("service", "imap")], id=1, mech=""), "alice"), Compute)
+    assert one_time_password(house) == Ok(1, "alice", [])
+    assert (len(keeper.asked), len(keeper.kept)) == (2, 2)
+    assert one_time_password(house) == Ok(1, "alice", [])
+    assert (len(keeper.asked), len(keeper.kept)) == (3, 3)
 
 
 @pytest.mark.parametrize(
