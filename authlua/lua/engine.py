@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,10 @@ REFUSED  what was returned instead of a code, or instead of a list
 Step = tuple[Any, ...]
 
 _DRIVER = Path(__file__).with_name("driver.lua")
+_NAME = b"=[authlua]"
 _PIECE = 1000  # how many users are fetched from Lua in one go
+
+_bytecode: dict[tuple[str, Path], bytes] = {}
 
 
 class Engine:
@@ -43,13 +45,13 @@ class Engine:
         path, cpath = search_paths(options.version, options.path, options.cpath)
         package = runtime.globals()[b"package"]
         package[b"path"], package[b"cpath"] = lua_string(path), lua_string(cpath)
-        load = runtime.eval("loadstring or load")
-        entries = load(_source(_DRIVER), b"=[authlua]")(
+        self._version = options.version
+        entries = runtime.eval("loadstring or load")(self._compiled(runtime, _DRIVER), _NAME)(
             runtime.table_from({name.encode(): _guarded(calls, f) for name, f in callbacks(calls).items()}),
             runtime.table_from(_lua_options(runtime, calls, options)),
         )
         for part in PARTS:
-            entries[b"add"](_source(part), b"=[authlua]")
+            entries[b"add"](self._compiled(runtime, part), _NAME)
         self._runtime: Any = runtime
         self._start = entries[b"start"]
         self._continue = entries[b"continue"]
@@ -84,7 +86,7 @@ class Engine:
         What is returned calls, by name, the functions that the part has for Python.
         """
         host = self._runtime.table_from({name.encode(): _guarded(self._calls, f) for name, f in functions.items()})
-        entries = self._entries[b"add"](_source(part), b"=[authlua]", host)
+        entries = self._entries[b"add"](self._compiled(self._runtime, part), _NAME, host)
 
         def call(name: str, *arguments: Any) -> Any:
             result = entries[name.encode()](*arguments)
@@ -93,6 +95,14 @@ class Engine:
             return result
 
         return call
+
+    def _compiled(self, runtime: Any, part: Path) -> bytes:
+        """A file of ours as bytecode, made once for all states of a version: to parse it takes most of their time."""
+        code = _bytecode.get((self._version, part))
+        if code is None:
+            compile = runtime.eval("function(source, name) return string.dump((loadstring or load)(source, name)) end")
+            code = _bytecode[self._version, part] = compile(part.read_bytes(), _NAME)
+        return code
 
     def defines(self, name: str) -> bool:
         """Whether *name* is a global function now."""
@@ -206,11 +216,6 @@ class Engine:
         bug, self._calls.bug = self._calls.bug, None
         assert bug is not None
         raise bug
-
-
-@lru_cache
-def _source(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[bytes, Any]:
