@@ -91,3 +91,54 @@ def _check(text: str, allowed: re.Pattern[str], name: str) -> None:
         byte = odd.encode("utf-8", "surrogateescape")[0]
         shown = f"'{odd}'" if 32 <= byte < 127 else f"<0x{byte:02x}>"
         raise ValueError(f"{name} component contains invalid character {shown}")
+
+
+class RedisUrl(NamedTuple):
+    """Where a Redis server is and how it is entered; its repr hides the password."""
+
+    secure: bool
+    host: str
+    """Empty for a unix socket."""
+    port: int
+    path: str
+    """Of the unix socket; empty for a host."""
+    user: str
+    password: str
+    db: int
+
+    def __repr__(self) -> str:
+        return f"<RedisUrl {self.place}>"
+
+    @property
+    def place(self) -> str:
+        """What an admin calls it: the socket's path, or host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.path or f"{host}:{self.port}"
+
+
+@lru_cache(64)
+def parse_redis_url(text: str) -> RedisUrl:
+    """``redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]``, ``rediss://`` for TLS, ``unix:///PATH[?db=DB]``.
+
+    The first two are registered with IANA, the third is what Redis clients agree on.
+    Raises `ValueError` with what is wrong with it, without repeating any of it.
+    """
+    scheme, colon, rest = text.partition("://")
+    if not colon or scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB")
+    place, _, query = rest.partition("?")
+    userinfo, at, place = place.rpartition("@")
+    user, separator, password = userinfo.partition(":")
+    if at and not separator:
+        raise ValueError("expected a password, with a colon in front, before the @")
+    if scheme == "unix":
+        if not place.startswith("/"):
+            raise ValueError("expected the absolute path of a socket after unix://")
+        host, port, path, db = "", 0, unquote(place), query.removeprefix("db=") if query else ""
+    else:
+        authority, _, db = place.partition("/")
+        host, port = _host_and_port(authority, 6379)
+        path = ""
+    if db and not re.fullmatch(r"[0-9]{1,4}", db):
+        raise ValueError("expected the number of a database")
+    return RedisUrl(scheme == "rediss", host, port, path, unquote(user), unquote(password), int(db or 0))

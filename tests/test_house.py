@@ -33,6 +33,7 @@ KEPT_TO = {
     "trio": {"server", "services", "cli"},
     "structlog": {"logs", "server"},  # the server only names the type of the log it is given
     "h11": {"server", "services"},
+    "hiredis": {"services"},
     "bcrypt": {"passwords"},
     "argon2": {"passwords"},
     "pamela": {"databases"},

@@ -7,9 +7,16 @@ from authlua.wishes import Service
 
 async def fulfil(service: Service) -> Any:
     """The answer to *service*, as plain values."""
-    from authlua.services import http_client
+    match service.name:
+        case "http":
+            from authlua.services import http_client
 
-    return tuple(await {"http": http_client.submit}[service.name](*service.arguments))
+            return tuple(await http_client.submit(*service.arguments))
+        case "redis":
+            from authlua.services import redis_client
+
+            return await redis_client.submit(*service.arguments)
+    raise AssertionError(f"there is no service {service.name}")
 
 
 def fulfil_now(service: Service) -> Any:
