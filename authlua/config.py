@@ -424,7 +424,7 @@ class PassdbSettings:
     file: str = key(FILE, "")
     username_format: str = key(TEMPLATE, "%u", since_2_4="%{user}")
     fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
-    service: str = key(TEXT, "dovecot")
+    service: str = key(TEMPLATE, "dovecot")
     settings: Mapping[str, str] = key(SETTINGS, {})
     result_success: str = key(_RULES, "return-ok")
     result_failure: str = key(_RULES, "continue")
@@ -650,11 +650,11 @@ class _Reader:
         try:
             read = entry.kind.read(value, self.context)
         except ValueError as error:
-            got = "" if entry.kind in _HIDDEN else f", got {_as_toml(value)}"
+            got = "" if entry.kind in _HIDDEN else f", got {as_toml(value)}"
             self.problems.append(f"{where}: {error}{got}")
             return
         if entry.later and read != values[name]:
-            accepted = _as_toml(entry.kind.show(values[name]))
+            accepted = as_toml(entry.kind.show(values[name]))
             self.problems.append(f"{where}: {entry.later} is not available yet, only {accepted} is accepted")
         else:
             values[name] = read
@@ -946,18 +946,18 @@ def toml_text(settings: Settings) -> str:
             for key_name, entry in keys(section).items():
                 value = getattr(table, key_name)
                 if value is not None or entry.kind is VERBOSE:
-                    lines.append(f"{key_name} = {_as_toml(entry.kind.show(value))}")
+                    lines.append(f"{key_name} = {as_toml(entry.kind.show(value))}")
             lines.append("")
     return "\n".join(lines)
 
 
-def _as_toml(value: object) -> str:
+def as_toml(value: object) -> str:
     """*value* as TOML spells it; JSON's strings, numbers and booleans happen to be TOML's."""
     import json
 
     if isinstance(value, dict):
-        items = (f"{json.dumps(name)} = {_as_toml(item)}" for name, item in value.items())
+        items = (f"{json.dumps(name)} = {as_toml(item)}" for name, item in value.items())
         return "{ " + ", ".join(items) + " }" if value else "{}"
     if isinstance(value, list):
-        return "[" + ", ".join(_as_toml(item) for item in value) + "]"
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False, default=str)

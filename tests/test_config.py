@@ -16,7 +16,7 @@ from authlua.config import (
     SIZE,
     Context,
     Settings,
-    _as_toml,
+    as_toml,
     embedded,
     keys,
     load,
@@ -395,7 +395,7 @@ def test_the_manual_has_a_row_for_every_key(section):
             default = "required"
         expected[name] = [
             key.kind.name,
-            default or f"`{_as_toml(key.kind.show(key.default))}`",
+            default or f"`{as_toml(key.kind.show(key.default))}`",
             "yes" if key.reload else "no",
         ]
     assert expected == manual

@@ -1,8 +1,11 @@
 """``pam``: the system's own judge of passwords, through the library pamela (``pip install authlua[pam]``)."""
 
+from authlua.dialect import Dialect
+from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
+from authlua.variables import ExpansionError, Template, compile_template, request_variables
 from authlua.wishes import Compute
 
 USER_UNKNOWN = 10
@@ -23,17 +26,23 @@ class PamPassdb:
     """Asks PAM, which tells nobody a stored password.
 
     Args:
-        service: the file in ``/etc/pam.d`` that says how.
+        service: the file in ``/etc/pam.d`` that says how, a template.
     """
 
     verifies = True
 
-    def __init__(self, service: str) -> None:
-        self._service = service
+    def __init__(self, service: str, *, dialect: Dialect, id: int) -> None:
+        self._service: Template = compile_template(service, dialect)
+        self._dialect = dialect
+        self._id = id
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password, and may the user log in with it now?"""
-        result, text = await Compute(_ask, request.user or "", password, self._service)
+        try:
+            service = self._service.expand(request_variables(request, self._dialect, id=str(self._id)))
+        except ExpansionError as error:
+            raise ScriptError(f"pam: {error}") from None
+        result, text = await Compute(_ask, request.user or "", password, service)
         return PassdbReply(result, (), text)
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:

@@ -276,7 +276,7 @@ def _open_passdb(
         case "passwd":
             return PasswdPassdb(), None
         case "pam":
-            return PamPassdb(one.service), None
+            return PamPassdb(one.service, dialect=server, id=id), None
     options = _script_options(settings, one, id)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
     # loaded here in any case: what is wrong with it shows at start, not at the first login

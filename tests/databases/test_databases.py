@@ -312,18 +312,38 @@ class TestPam:
         monkeypatch.setattr(pamela, "authenticate", authenticate)
         request = AuthRequest("imap")
         request.user = "t\udcff"
-        reply = run(PamPassdb("mail").verify_plain(request, Secret(b"pa\xffss")))
+        reply = run(PamPassdb("mail", dialect=Dialect.V2_3, id=1).verify_plain(request, Secret(b"pa\xffss")))
         assert (reply.result, asked) == (result, [(b"t\xff", (b"pa\xffss",), "mail")])
+
+    @pytest.mark.parametrize(
+        ("dialect", "service"),
+        [(Dialect.V2_3, "mail-%s"), (Dialect.V2_4, "mail-%{protocol}"), (Dialect.V2_4, "mail-imap")],
+    )
+    def test_its_service_may_depend_on_who_asks(
+        self, monkeypatch: pytest.MonkeyPatch, dialect: Dialect, service: str
+    ) -> None:
+        """One file in ``/etc/pam.d`` for each service, as ``args = %s`` has it in 2.3."""
+        pamela = pytest.importorskip("pamela")
+        asked = []
+        monkeypatch.setattr(pamela, "authenticate", lambda *args: asked.append(args[2]))
+        request = AuthRequest("imap")
+        request.user = "t"
+        passdb = PamPassdb(service, dialect=dialect, id=1)
+        assert run(passdb.verify_plain(request, Secret(b"x"))).result is PassdbResult.OK
+        assert asked == ["mail-imap"]
 
     def test_a_nul_is_never_cut_off(self) -> None:
         """PAM is C: the rest would not be looked at."""
         request = AuthRequest("imap")
         request.user = "t"
-        assert run(PamPassdb("mail").verify_plain(request, Secret(b"pass\0x"))).result is PassdbResult.PASSWORD_MISMATCH
+        assert (
+            run(PamPassdb("mail", dialect=Dialect.V2_3, id=1).verify_plain(request, Secret(b"pass\0x"))).result
+            is PassdbResult.PASSWORD_MISMATCH
+        )
 
     def test_it_tells_no_password(self) -> None:
         """So it cannot serve CRAM-MD5 and the like."""
-        reply = run(PamPassdb("mail").lookup(AuthRequest("imap")))
+        reply = run(PamPassdb("mail", dialect=Dialect.V2_3, id=1).lookup(AuthRequest("imap")))
         assert reply.result is PassdbResult.SCHEME_NOT_AVAILABLE
 
     @pytest.mark.root
@@ -337,7 +357,10 @@ class TestPam:
             service = Path(f"/etc/pam.d/authlua-test-{os.getpid()}")
             service.write_text(f"auth required pam_{module}.so\naccount required pam_{module}.so\n")
             try:
-                assert run(PamPassdb(service.name).verify_plain(request, Secret(b"x"))).result is result
+                assert (
+                    run(PamPassdb(service.name, dialect=Dialect.V2_3, id=1).verify_plain(request, Secret(b"x"))).result
+                    is result
+                )
             finally:
                 service.unlink()
 
