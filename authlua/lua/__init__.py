@@ -1,5 +1,7 @@
 """Lua: scripts written for Dovecot, called as Dovecot calls them. The only room that knows lupa.
 
+Python extensions find Dovecot's own interface to Lua: `script_create_file`, `script_init`, `pcall`, `push_event` and
+what stands beside them in `authlua.lua.script`.
 `load_passdb` and `load_userdb` give a script as a database. Their methods are ``async`` yet know no event loop: they
 await the wishes of `authlua.wishes` alone, and only when the script does something that takes time.
 Mail scripts (`load_mail_script` and what belongs to it) are loaded when they are asked for.
@@ -11,22 +13,50 @@ from typing import TYPE_CHECKING, Any
 from authlua.lua.calls import ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
+from authlua.lua.script import (
+    Event,
+    Script,
+    Scripts,
+    pcall,
+    push_event,
+    register_dovecot,
+    script_create_file,
+    script_create_stream,
+    script_create_string,
+    script_has_function,
+    script_init,
+    script_ref,
+    script_unref,
+)
 
 if TYPE_CHECKING:
     from authlua.lua.mail import MailScript, decoded_header, load_mail_script, mail_lua_get_script, user_variables
 
 __all__ = [
+    "Event",
     "LuaPassdb",
     "LuaUserdb",
     "MailScript",
+    "Script",
     "ScriptLog",
     "ScriptOptions",
+    "Scripts",
     "decoded_header",
     "detect",
     "load_mail_script",
     "load_passdb",
     "load_userdb",
     "mail_lua_get_script",
+    "pcall",
+    "push_event",
+    "register_dovecot",
+    "script_create_file",
+    "script_create_stream",
+    "script_create_string",
+    "script_has_function",
+    "script_init",
+    "script_ref",
+    "script_unref",
     "user_variables",
 ]
 

@@ -1,17 +1,17 @@
 """A script as a passdb or a userdb: loaded, asked, closed."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua.calls import DEFAULTS, Calls, ScriptLog, ScriptOptions
-from authlua.lua.conversion import c_string, lua_string, text
+from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
+from authlua.lua.conversion import c_string, text
 from authlua.lua.detect import detect
-from authlua.lua.engine import MISSING, RAISED, WISH, Engine, Step
-from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, USERDB_LOOKUP, Judge, raised, users
-from authlua.lua.rules import RULES
+from authlua.lua.engine import MISSING, RAISED, WISH, Engine
+from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, USERDB_LOOKUP, Judge, users
+from authlua.lua.script import Script, create, raised, read, register_dovecot, script_init, script_unref
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
 from authlua.secret import Secret
@@ -20,19 +20,19 @@ from authlua.secret import Secret
 class _Database:
     """One loaded script."""
 
-    def __init__(self, engine: Engine, calls: Calls, source: bytes, cache_key: str | None) -> None:
-        self.source = source
+    def __init__(self, script: Script, cache_key: str | None) -> None:
+        self.source = script.source
         """The script's text as it was loaded; the file may have changed since."""
-        self._engine = engine
-        self._calls = calls
-        self._judge = Judge(calls)
+        self._script = script
+        self._engine = script.engine
+        self._judge = Judge(script.calls)
         self.cache_key = cache_key
         """The template a 2.4 script gave for the cache's key; `None` if it gave none."""
 
     @property
     def dialect(self) -> Dialect:
         """The dialect the script is run in."""
-        return self._calls.rules.dialect
+        return self._script.dialect
 
     @property
     def busy(self) -> int:
@@ -41,21 +41,15 @@ class _Database:
 
     def close(self) -> None:
         """Call ``script_deinit``, whose error is only logged, and free the Lua state; once."""
-        if self._engine.closed:
-            return
-        step = self._engine.call("script_deinit")
-        if step[0] == RAISED:
-            problem = raised("script_deinit", 0, 0, step)
-            self._calls.log("error", f"script_deinit() failed: {problem}", None, {})
-        self._engine.close()
+        script_unref(self._script)
 
 
 class LuaPassdb(_Database):
     """A passdb in Lua. Its methods await only wishes, and end in one ``send(None)`` if the script never waits."""
 
-    def __init__(self, engine: Engine, calls: Calls, source: bytes, cache_key: str | None) -> None:
-        super().__init__(engine, calls, source, cache_key)
-        self.verifies = engine.defines("auth_password_verify")
+    def __init__(self, script: Script, cache_key: str | None) -> None:
+        super().__init__(script, cache_key)
+        self.verifies = script.engine.defines("auth_password_verify")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
@@ -142,31 +136,23 @@ def _load(
     server_dialect: Dialect,
     options: ScriptOptions,
     source: bytes | None,
-) -> tuple[Engine, Calls, bytes, str | None]:
-    """The order of Dovecot 2.3.16 and later (``core:2.3.16:src/lib-lua/dlua-script.c:dlua_script_init``)."""
-    script = os.fspath(path)
-    failed = _Failed(database, script, dialect or server_dialect)
-    if source is None:
-        try:
-            with open(script, "rb") as file:
-                source = file.read()
-        except OSError as error:
-            raise failed.to_read(f"access({script}) failed: {error.strerror}") from error
-    if dialect is None:
-        failed.dialect = dialect = detect(source) or server_dialect
-    calls = Calls(script, database, RULES[dialect], options, log)
+) -> tuple[Script, str | None]:
+    name = os.fspath(path)
+    failed = _Failed(database, name, dialect or server_dialect)
     try:
-        engine = Engine(calls, options)
-    except MemoryError as error:
-        raise failed.to_start("not enough memory (lua.memory_limit)") from error
+        if source is None:
+            source = read(name)
+        if dialect is None:
+            failed.dialect = dialect = detect(source) or server_dialect
+        script = create(name, source, "@" + name, log, dialect, options, None, database)
+    except ScriptError as error:
+        raise failed.to_read(str(error)) from error
     try:
-        cache_key = _run(engine, calls, failed, source)
-    except BaseException as error:
-        engine.close()
-        if isinstance(error, MemoryError):
-            raise failed.to_start("not enough memory (lua.memory_limit)") from error
+        cache_key = _run(script, failed)
+    except BaseException:
+        script.engine.close()
         raise
-    return engine, calls, source, cache_key
+    return script, cache_key
 
 
 class _Failed:
@@ -191,44 +177,19 @@ class _Failed:
         return ScriptError(f"{self.database}-lua: {place}{problem}")
 
 
-def _run(engine: Engine, calls: Calls, failed: _Failed, source: bytes) -> str | None:
-    """Compile and run the script, and call what it wants called at the start; its cache key, if it names one."""
+def _run(script: Script, failed: _Failed) -> str | None:
+    """Run the script, and call what it wants called at the start; its cache key, if it names one."""
+    register_dovecot(script)
     try:
-        engine.compile(calls.script, source)
+        script_init(script)
     except ScriptError as error:
-        raise failed.to_read(str(error)) from error
-    step = engine.run()
-    if step[0] == RAISED:
-        message = "(null)" if step[1] is None else text(step[1])
-        raise failed.to_start(f"lua_pcall({calls.script}) failed: {message}")
-    _check_load(engine.call("script_load"), failed)
-    if not calls.rules.is_2_4:
-        _check_init(engine.call("script_init"), failed)
+        raise failed.to_start(str(error)) from error
+    if not script.calls.rules.is_2_4:
         return None
-    step = engine.call("script_init", engine.table(_settings(calls.options.settings)))
-    if step[0] == RAISED:
-        raise failed.to_start(raised("script_init", 1, 0, step))
-    return _cache_key(engine, f"auth_{calls.database}_get_cache_key", failed)
-
-
-def _check_load(step: Step, failed: _Failed) -> None:
-    """``script_load`` may return nothing, nil or 0; anything else refuses the script."""
-    if step[0] == RAISED:
-        raise failed.to_start(raised("script_load", 0, 1, step))
-    if step[0] != MISSING and step[1] != b"nil" and step[2] != 0:
-        raise failed.to_start(f"script_load() refused: expected 0 or nothing, got {_shown(step)}")
-
-
-def _check_init(step: Step, failed: _Failed) -> None:
-    """In 2.3 ``script_init`` gets nothing and must return the integer 0."""
-    if step[0] == MISSING:
-        return
-    if step[0] == RAISED:
-        raise failed.to_start(raised("script_init", 0, 1, step))
-    if step[1] != b"integer":
-        raise failed.to_start("script_init() returned non-number")
-    if step[2] != 0:
-        raise failed.to_start("Script init failed")
+    try:
+        return _cache_key(script.engine, f"auth_{failed.database}_get_cache_key", failed)
+    except MemoryError as error:
+        raise failed.to_give_a_key("not enough memory (lua.memory_limit)") from error
 
 
 def _cache_key(engine: Engine, name: str, failed: _Failed) -> str | None:
@@ -243,12 +204,3 @@ def _cache_key(engine: Engine, name: str, failed: _Failed) -> str | None:
     if kind in (b"integer", b"float"):
         return str(value)
     raise failed.to_give_a_key(f"db-lua: {name} invalid return value (expected string, got {kind.decode()})")
-
-
-def _shown(step: Step) -> str:
-    kind, value = step[1:]
-    return repr(text(value)) if isinstance(value, bytes) else kind.decode() if value is None else str(value)
-
-
-def _settings(settings: Mapping[str, str]) -> dict[bytes, bytes]:
-    return {lua_string(name): lua_string(value) for name, value in settings.items()}

@@ -449,12 +449,23 @@ end
 
 local chunk
 
+local function settled(...)
+  if passthrough[0] then
+    core.leak(0)
+  end
+  return ...
+end
+
 local function protected(fn, ...)
   local arguments, count = { ... }, select("#", ...)
-  return xpcall(function() return fn(unpack(arguments, 1, count)) end, explained)
+  return settled(xpcall(function() return fn(unpack(arguments, 1, count)) end, explained))
 end
 
 core.protected = protected
+
+local function done(ok, ...)
+  return ok and DONE or RAISED, ...
+end
 
 -- The kind of a value, with integers told from other numbers.
 local function kind_of(value)
@@ -470,22 +481,24 @@ return {
   continue = continue,
   abandon = abandon,
 
-  -- Compile the file, or what was read from it before; the error text, or nil. A byte order mark and a first line that
-  -- begins with # are skipped, as by loadfile.
-  compile = function(path, source)
+  -- Compile the script; the error text, or nil. `name` is Lua's name for it, with an @ in front when it is a file; of
+  -- those a byte order mark and a first line that begins with # are skipped, as by loadfile.
+  compile = function(source, name)
     local message
-    if source == nil then
-      chunk, message = loadfile(path)
-      return message
+    if name:byte() == 64 then
+      source = source:gsub("^\239\187\191", ""):gsub("^#[^\n]*", "")
     end
-    source = source:gsub("^\239\187\191", ""):gsub("^#[^\n]*", "")
-    chunk, message = (loadstring or load)(source, "@" .. path)
+    chunk, message = (loadstring or load)(source, name)
     return message
   end,
 
-  -- Make `dovecot` from `members` and run the chunk that was compiled.
-  run = function()
+  -- Let the script see `dovecot`.
+  register = function()
     dovecot = setmetatable(core.dovecot, core.members)
+  end,
+
+  -- Run the chunk that was compiled.
+  run = function()
     local ok, message = protected(chunk)
     chunk = nil
     if ok then
@@ -494,16 +507,22 @@ return {
     return RAISED, message
   end,
 
-  -- Call a global function while no request is served; the kind of its first result, and its value if it is plain.
+  -- Call a global function while no request is served; all its results.
+  pcall = function(name, ...)
+    local fn = rawget(globals, name)
+    if type(fn) ~= "function" then
+      return MISSING, name
+    end
+    return done(protected(fn, ...))
+  end,
+
+  -- The same for those that want the kind of its first result, and its value if that is plain.
   call = function(name, ...)
     local fn = rawget(globals, name)
     if type(fn) ~= "function" then
       return MISSING, name
     end
     local ok, value = protected(fn, ...)
-    if passthrough[0] then
-      core.leak(0)
-    end
     if not ok then
       return RAISED, value
     end

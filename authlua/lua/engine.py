@@ -50,8 +50,7 @@ class Engine:
             runtime.table_from({name.encode(): _guarded(calls, f) for name, f in callbacks(calls).items()}),
             runtime.table_from(_lua_options(runtime, calls, options)),
         )
-        for part in PARTS:
-            entries[b"add"](self._compiled(runtime, part), _NAME)
+        self._parts = {part.stem: entries[b"add"](self._compiled(runtime, part), _NAME) for part in PARTS}
         self._runtime: Any = runtime
         self._start = entries[b"start"]
         self._continue = entries[b"continue"]
@@ -59,14 +58,14 @@ class Engine:
 
     # -- loading ------------------------------------------------------------------------------------------------
 
-    def compile(self, path: str, source: bytes | None = None) -> None:
-        """Compile the script at *path*, or *source* read from it before.
+    def compile(self, source: bytes, name: str) -> str | None:
+        """Compile the script, which Lua is to call *name*; what is wrong with it, with its line."""
+        message = self._entries[b"compile"](source, os.fsencode(name))
+        return None if message is None else text(message)
 
-        A `ScriptError` names the file and line that does not parse.
-        """
-        message = self._entries[b"compile"](os.fsencode(path), source)
-        if message is not None:
-            raise ScriptError(f"lua_load({path}) failed: {text(message)}")
+    def register_dovecot(self) -> None:
+        """Let the script see ``dovecot``."""
+        self._entries[b"register"]()
 
     def run(self) -> Step:
         """Run the compiled script's main chunk."""
@@ -75,6 +74,16 @@ class Engine:
     def call(self, name: str, *arguments: Any) -> Step:
         """Call a global function outside any request: DONE, the result's kind and value; RAISED; or MISSING."""
         return self._checked(self._entries[b"call"](name.encode(), *arguments))
+
+    def pcall(self, name: str, *arguments: Any) -> Step:
+        """Call a global function outside any request: DONE and all its results; RAISED; or MISSING."""
+        step = self._checked(self._entries[b"pcall"](name.encode(), *arguments))
+        return step if isinstance(step, tuple) else (step,)
+
+    def entry(self, part: str, name: str) -> Callable[..., Any]:
+        """What the file *part* of ``api/`` has for Python under *name*."""
+        function: Callable[..., Any] = self._parts[part][name.encode()]
+        return function
 
     def table(self, values: Mapping[bytes, object] | Sequence[object]) -> Any:
         """*values* as a Lua table, to be an argument of `call`."""
@@ -205,6 +214,7 @@ class Engine:
     def close(self) -> None:
         """Let go of the state and all its memory."""
         self._runtime = self._entries = self._start = self._continue = None
+        self._parts.clear()
         self._requests.clear()
 
     def _checked(self, step: Step) -> Step:
@@ -222,6 +232,7 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
     rules = calls.rules
     variables = [*rules.variables, "id"] if rules.is_2_4 else [*rules.variables]
     return {
+        b"is_auth": calls.database in ("passdb", "userdb"),
         b"c_modules_of": first_opened().encode(),
         b"version": options.version.encode(),
         b"script": os.fsencode(calls.script),

@@ -14,10 +14,10 @@ from weakref import WeakValueDictionary
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.lua.api import storage as api
-from authlua.lua.calls import DEFAULTS, Calls, ScriptLog, ScriptOptions
+from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
 from authlua.lua.conversion import lua_string, text
-from authlua.lua.engine import MISSING, RAISED, Engine
-from authlua.lua.rules import RULES
+from authlua.lua.engine import MISSING, RAISED
+from authlua.lua.script import Script, message, register_dovecot, script_create_file, script_init, script_unref
 from authlua.mail import Mail, Mailbox, MailUser, Storage
 
 user_variables = api.user_variables
@@ -40,9 +40,10 @@ class MailScript:
     `created` comes first. When it refuses or fails, or the script does not have it, no other hook is run.
     """
 
-    def __init__(self, engine: Engine, calls: Calls, user: MailUser, storage: Storage, entries: Any) -> None:
-        self._engine = engine
-        self._calls = calls
+    def __init__(self, script: Script, user: MailUser, storage: Storage, entries: Any) -> None:
+        self._script = script
+        self._engine = script.engine
+        self._calls = script.calls
         self._entries = entries
         self._handle = api.UserHandle(user, storage)
         self._has_user = False
@@ -84,7 +85,7 @@ class MailScript:
         """Call ``script_deinit``, whose error is only logged, and free the Lua state; once."""
         if self._engine.closed:
             return
-        _close(self._engine, self._calls)
+        script_unref(self._script)
         _loaded.pop((self._handle.user.username, self._handle.user.session_id), None)
         self._handle.storage.close()
         self._entries = None
@@ -135,7 +136,7 @@ class MailScript:
         """Call the global function *name*; a `ScriptError` when there is none, or it fails."""
         step = self._engine.call(name, *objects)
         if step[0] in (MISSING, RAISED):
-            problem = "no such function" if step[0] == MISSING else _message(step[1])
+            problem = "no such function" if step[0] == MISSING else message(step)
             raise ScriptError(f"lua_pcall({name}, {len(objects)}, 0) failed: {problem}")
 
     def _hook(self, name: str) -> str | None:
@@ -167,14 +168,6 @@ class MailScript:
         self._calls.log("error", message, None, {})
 
 
-def _close(engine: Engine, calls: Calls) -> None:
-    step = engine.call("script_deinit")
-    if step[0] == RAISED:
-        message = "(null)" if step[1] is None else text(step[1])
-        calls.log("error", f"script_deinit() failed: lua_pcall(script_deinit, 0, 0) failed: {message}", None, {})
-    engine.close()
-
-
 def load_mail_script(
     path: Path | str,
     user: MailUser,
@@ -188,51 +181,18 @@ def load_mail_script(
 
     Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
     """
-    script = os.fspath(path)
-    calls = Calls(script, "mail", RULES[dialect], options, log)
-    engine = Engine(calls, options)
+    name = os.fspath(path)
     try:
-        entries = engine.extend(_PART, api.callbacks(dialect, engine.table))
-        _start(engine, calls)
-    except BaseException:
-        if not engine.closed:
-            engine.close()
-        raise
-    return MailScript(engine, calls, user, storage, entries)
-
-
-def _start(engine: Engine, calls: Calls) -> None:
-    script, is_2_4 = calls.script, calls.rules.is_2_4
-    try:
-        engine.compile(script)
+        script = script_create_file(name, log=log, dialect=dialect, options=options)
     except ScriptError as error:
-        place = f"dlua_script_create_auto() failed: Lua script '{script}'" if is_2_4 else None
-        raise ScriptError(f"{place or f'dlua_script_create_file({script}) failed'}: {error}") from error
-    step = engine.run()
-    if step[0] == RAISED:
-        raise _not_started(script, f"lua_pcall({script}) failed: {_message(step[1])}")
-    if is_2_4:
-        settings = {lua_string(name): lua_string(value) for name, value in calls.options.settings.items()}
-        step = engine.call("script_init", engine.table(settings))
-    else:
-        step = engine.call("script_init")
-    if step[0] == RAISED:
-        problem = f"lua_pcall(script_init, {int(is_2_4)}, {int(not is_2_4)}) failed: {_message(step[1])}"
-    elif is_2_4 or step[0] == MISSING:
-        return
-    elif step[1] != b"integer":
-        problem = "script_init() returned non-number"
-    elif step[2] != 0:
-        problem = "Script init failed"
-    else:
-        return
-    _close(engine, calls)
-    raise _not_started(script, problem)
-
-
-def _not_started(script: str, problem: str) -> ScriptError:
-    return ScriptError(f"dlua_script_init({script}) failed: {problem}")
-
-
-def _message(message: bytes | None) -> str:
-    return "(null)" if message is None else text(message)
+        is_2_4 = dialect is not Dialect.V2_3
+        place = f"dlua_script_create_auto() failed: Lua script '{name}'" if is_2_4 else None
+        raise ScriptError(f"{place or f'dlua_script_create_file({name}) failed'}: {error}") from error
+    try:
+        register_dovecot(script)
+        entries = script.engine.extend(_PART, api.callbacks(dialect, script.engine.table))
+        script_init(script)
+    except ScriptError as error:
+        script_unref(script)
+        raise ScriptError(f"dlua_script_init({name}) failed: {error}") from error
+    return MailScript(script, user, storage, entries)

@@ -10,6 +10,7 @@ from authlua.errors import ScriptError
 from authlua.lua.calls import Calls
 from authlua.lua.conversion import text
 from authlua.lua.engine import DONE, MISSING, RAISED, Step
+from authlua.lua.script import raised
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 
@@ -195,12 +196,6 @@ def failure(function: Function, step: Step) -> ScriptError:
     return ScriptError(
         f"{function.prefix}db-lua: {function.label} invalid return value (expected number got {step[1].decode()})"
     )
-
-
-def raised(name: str, arguments: int, results: int, step: Step) -> str:
-    """Dovecot's words for an error in the Lua function *name*; *step* is RAISED."""
-    message = "(null)" if step[1] is None else text(step[1])
-    return f"lua_pcall({name}, {arguments}, {results}) failed: {message}"
 
 
 def _out_of_range(function: Function, code: float) -> str:

@@ -55,19 +55,21 @@ end
 
 -- ## Constants; floats where Lua has them
 
-dovecot.auth = setmetatable({
-  PASSDB_RESULT_OK = 1.0,
-  PASSDB_RESULT_PASSWORD_MISMATCH = 0.0,
-  PASSDB_RESULT_INTERNAL_FAILURE = -1.0,
-  PASSDB_RESULT_SCHEME_NOT_AVAILABLE = -2.0,
-  PASSDB_RESULT_USER_UNKNOWN = -3.0,
-  PASSDB_RESULT_USER_DISABLED = -4.0,
-  PASSDB_RESULT_PASS_EXPIRED = -5.0,
-  PASSDB_RESULT_NEXT = -6.0,
-  USERDB_RESULT_OK = 1.0,
-  USERDB_RESULT_INTERNAL_FAILURE = -1.0,
-  USERDB_RESULT_USER_UNKNOWN = -2.0,
-}, { __name = "dovecot_auth" })
+if options.is_auth then
+  dovecot.auth = setmetatable({
+    PASSDB_RESULT_OK = 1.0,
+    PASSDB_RESULT_PASSWORD_MISMATCH = 0.0,
+    PASSDB_RESULT_INTERNAL_FAILURE = -1.0,
+    PASSDB_RESULT_SCHEME_NOT_AVAILABLE = -2.0,
+    PASSDB_RESULT_USER_UNKNOWN = -3.0,
+    PASSDB_RESULT_USER_DISABLED = -4.0,
+    PASSDB_RESULT_PASS_EXPIRED = -5.0,
+    PASSDB_RESULT_NEXT = -6.0,
+    USERDB_RESULT_OK = 1.0,
+    USERDB_RESULT_INTERNAL_FAILURE = -1.0,
+    USERDB_RESULT_USER_UNKNOWN = -2.0,
+  }, { __name = "dovecot_auth" })
+end
 
 if not options.is_2_4 then
   return

@@ -215,3 +215,16 @@ function core.members.event(...)
   local above = innards(parent, Event)
   return setmetatable({ item = new(above, above.call) }, Event)
 end
+
+return {
+  -- For Python: a new event with its prefix, keys and values, below `parent` if there is one.
+  push = function(parent, prefix, ...)
+    local item = new(parent and parent.item or script_event)
+    item.prefix = prefix
+    for i = 1, select("#", ...), 2 do
+      local key, value = select(i, ...)
+      set(item, key, type(value) == "string" and "s" or "i", value)
+    end
+    return setmetatable({ item = item }, Event)
+  end,
+}

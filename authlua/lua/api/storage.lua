@@ -11,8 +11,6 @@ local tonumber, setmetatable, getmetatable, floor, ceil = tonumber, setmetatable
 local getinfo, collect, integer_kind = debug.getinfo, collectgarbage, math.type
 local unpack, globals, is_2_4 = table.unpack or unpack, _G, core.options.is_2_4
 
-core.dovecot.auth = nil -- belongs to auth scripts
-
 -- ## Arguments
 
 local CALL = pcall(getinfo, 1, "t") and "nt" or "n"
