@@ -10,7 +10,7 @@ Mail scripts (`load_mail_script` and what belongs to it) are loaded when they ar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from authlua.lua.calls import ScriptLog, ScriptOptions
+from authlua.lua.calls import Refusal, ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
 from authlua.lua.script import (
@@ -37,6 +37,7 @@ __all__ = [
     "LuaPassdb",
     "LuaUserdb",
     "MailScript",
+    "Refusal",
     "Script",
     "ScriptLog",
     "ScriptOptions",

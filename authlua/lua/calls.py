@@ -54,7 +54,7 @@ class Refusal(Exception):
 class Calls:
     """The requests an engine serves at the moment, each under the number Lua knows it by."""
 
-    __slots__ = ("bug", "database", "log", "options", "requests", "rules", "script")
+    __slots__ = ("bug", "database", "log", "options", "requests", "rules", "script", "table")
 
     def __init__(self, script: str, database: str, rules: Rules, options: ScriptOptions, log: ScriptLog) -> None:
         self.script = script
@@ -64,6 +64,8 @@ class Calls:
         self.options = options
         self.log = log
         self.requests: dict[int, AuthRequest] = {}
+        self.table: Callable[[Any], Any]
+        """Makes Lua tables, while the engine is open."""
         self.bug: BaseException | None = None
         """What a callback raised without meaning to; whoever called Lua raises it again."""
 

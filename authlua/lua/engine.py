@@ -46,6 +46,7 @@ class Engine:
         package = runtime.globals()[b"package"]
         package[b"path"], package[b"cpath"] = lua_string(path), lua_string(cpath)
         self._version = options.version
+        calls.table = runtime.table_from
         entries = runtime.eval("loadstring or load")(self._compiled(runtime, _DRIVER), _NAME)(
             runtime.table_from({name.encode(): _guarded(calls, f) for name, f in callbacks(calls).items()}),
             runtime.table_from(_lua_options(runtime, calls, options)),
@@ -215,6 +216,7 @@ class Engine:
         """Let go of the state and all its memory."""
         self._runtime = self._entries = self._start = self._continue = None
         self._parts.clear()
+        del self._calls.table
         self._requests.clear()
 
     def _checked(self, step: Step) -> Step:

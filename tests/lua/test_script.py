@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +200,12 @@ def test_a_script_that_does_not_start_says_why(bench: Bench, source: str, proble
     """As `script_init`'s error; the prefix is its caller's."""
     with pytest.raises(ScriptError, match=problem):
         loaded(bench, source)
+
+
+def test_the_howto_prints_what_it_says():
+    """The program in docs/howto/python-extensions.md."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs/howto/python-extensions.md").read_text()
+    program, output = re.findall(r"```python\n(.*?)```\n\nIt prints\n\n```\n(.*?)```", page, re.DOTALL)[0]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout == output
