@@ -18,6 +18,10 @@ class Wish:
         return (yield self)
 
 
+class Unfulfilled(Exception):
+    """A wish that did not come true because there was too much to do. The text says of what."""
+
+
 class Ask(Wish):
     """Send *challenge* to the client and wait for what it continues with (``CONT`` out, ``CONT`` in).
 
@@ -42,6 +46,12 @@ class Compute(Wish):
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.function = function
         self.args = args
+
+
+class Hash(Compute):
+    """A `Compute` that needs a processor and nothing else: it blocks on nothing, and takes milliseconds or more."""
+
+    __slots__ = ()
 
 
 class Sleep(Wish):

@@ -21,7 +21,7 @@ from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret, fingerprint
 from authlua.variables import ExpansionError, Template, request_variables
-from authlua.wishes import Compute, Sleep
+from authlua.wishes import Hash, Sleep, Unfulfilled
 
 OK = PassdbResult.OK
 NEXT = PassdbResult.NEXT
@@ -209,7 +209,7 @@ class PassdbChain:
         job = stored, wanted.scheme, request.original_user or "", entry.default_scheme, wanted.realm, self._dialect
         try:
             if passwords.is_slow(stored, entry.default_scheme, wanted=wanted.scheme):
-                wanted.found = await Compute(_credentials, *job)
+                wanted.found = await Hash(_credentials, *job)
             else:
                 wanted.found = _credentials(*job)
         except passwords.UnknownScheme as error:
@@ -218,6 +218,9 @@ class PassdbChain:
             self._log("error", describe(error), request, {"passdb": entry.name})
         except passwords.SchemeMismatch as error:
             self._info(entry, request, str(error))
+        except Unfulfilled as error:
+            self._log("error", f"Making {wanted.scheme} credentials: {error}", request, {"passdb": entry.name})
+            return INTERNAL_FAILURE
         else:
             # who wanted anything, from now on wants what was found here (core:2.3.21.1:src/auth/passdb.c)
             wanted.scheme = wanted.scheme or passwords.split_scheme(stored, entry.default_scheme)[0]
@@ -280,6 +283,9 @@ class PassdbChain:
             return PassdbResult.SCHEME_NOT_AVAILABLE
         except passwords.MalformedHash as error:
             self._log("error", describe(error), request, {"passdb": entry.name})
+            return INTERNAL_FAILURE
+        except Unfulfilled as error:
+            self._log("error", f"Verifying the password: {error}", request, {"passdb": entry.name})
             return INTERNAL_FAILURE
         if not matches:
             self._refused(entry, request, "Password mismatch")
@@ -521,7 +527,7 @@ class _Remembered:
 
 
 async def _hash(job: tuple[Secret, str, str, str, bool]) -> bool:
-    matches: bool = await Compute(_verify, *job)
+    matches: bool = await Hash(_verify, *job)
     return matches
 
 

@@ -19,6 +19,7 @@ from authlua.server.clients import Client
 from authlua.server.control import Control
 from authlua.server.core import Core
 from authlua.server.driving import complete
+from authlua.server.hashing import Hasher
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS, Listener
 from authlua.server.masters import Master
 from authlua.server.metrics import Metrics, serve_metrics
@@ -49,6 +50,7 @@ class App:
         self.logins: dict[int, Client] = {}
         self.unwritten: set[Client] = set()
         """Clients to be written to when the errands that ended together have all been told."""
+        self.hasher = Hasher(self.ready, self.write_all, timeout=self.request_timeout)
         self.metrics: Metrics | None = None
         self.tasks: trio.Nursery
         self._cuids = count(1)
@@ -204,4 +206,5 @@ class App:
         for connection in [*self.masters, *self.controls]:
             connection.close()
         self.core.retire()
+        self.hasher.close()
         self.ready.close()

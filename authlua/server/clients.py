@@ -28,7 +28,7 @@ from authlua.sasl import DOVECOT_TOKEN
 from authlua.secret import Secret
 from authlua.server.driving import Done, begin, finish, resume
 from authlua.server.ready import Connection
-from authlua.wishes import Ask, Errand, Outcome, Wish
+from authlua.wishes import Ask, Errand, Hash, Outcome, Wish
 
 if TYPE_CHECKING:
     from authlua.server.app import App
@@ -181,6 +181,8 @@ class Client(Connection):
     def _wait(self, pending: _Pending, wish: Wish) -> None:
         id = pending.request.id
         self._pending[id] = pending
+        if isinstance(wish, Hash):
+            wish = self._app.hasher.job(wish, for_whom=self)
         if isinstance(wish, Ask):
             pending.waits_for = None
             self._codec.send(Challenge(id, wish.challenge, wish.binding))
@@ -220,7 +222,7 @@ class Client(Connection):
         step: Done | Wish | None = None
         with scope:
             try:
-                step = await finish(pending.conversation, wish, Ask, Errand)
+                step = await finish(pending.conversation, wish, Ask, Errand, Hash)
             except Exception:
                 step = Done(self._app.bug(request))
         # whoever cancelled us has taken the request off the table; a deadline has not

@@ -4,14 +4,13 @@ One function takes the first step on the spot (`begin`); only a core that wishes
 a task (`finish`). Both run the same coroutines of `authlua.auth`.
 """
 
-import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import trio
 
 from authlua.services import fulfil
-from authlua.wishes import Compute, Errand, Flight, Outcome, Service, Sleep, Wish
+from authlua.wishes import Compute, Errand, Flight, Hash, Outcome, Service, Sleep, Wish
 
 T = TypeVar("T")
 
@@ -40,11 +39,8 @@ def resume(core: Coroutine[Wish, Any, Any], outcome: Outcome) -> Done | Wish:
         return Done(done.value)
 
 
-_hashing = trio.CapacityLimiter(os.cpu_count() or 1)
-
-
 async def _compute(wish: Compute) -> Any:
-    return await trio.to_thread.run_sync(wish.function, *wish.args, abandon_on_cancel=True, limiter=_hashing)
+    return await trio.to_thread.run_sync(wish.function, *wish.args, abandon_on_cancel=True)
 
 
 async def _sleep(wish: Sleep) -> None:
@@ -78,6 +74,7 @@ async def _run_errand(errand: Errand) -> Any:
 
 FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {
     Compute: _compute,
+    Hash: _compute,
     Sleep: _sleep,
     Flight: _join,
     Service: fulfil,

@@ -118,6 +118,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
             nursery.start_soon(app.ready.run)
             nursery.start_soon(app.failures.run)
             nursery.start_soon(app.expiry.run)
+            nursery.start_soon(app.hasher.run)
             nursery.start_soon(_watchdog)
             nursery.start_soon(watch, app)
             app.start_workers()

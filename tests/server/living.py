@@ -67,7 +67,7 @@ async def living(
         setattr(app, name, value)
     async with trio.open_nursery() as nursery:
         app.tasks = nursery
-        for task in (app.ready.run, app.failures.run, app.expiry.run):
+        for task in (app.ready.run, app.failures.run, app.expiry.run, app.hasher.run):
             nursery.start_soon(task)
         alive = Living(app, capture)
         try:

@@ -7,7 +7,7 @@ from authlua.dialect import Dialect
 from authlua.lua.calls import Calls, Refusal
 from authlua.lua.conversion import c_string, lua_string, text
 from authlua.request import AuthRequest
-from authlua.wishes import Compute
+from authlua.wishes import Hash, Unfulfilled
 
 if TYPE_CHECKING:
     from authlua.variables import Variables
@@ -54,7 +54,10 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
 
 async def password_verify_later(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[float, bytes | None]:
     """Fulfil the wish of a ``req:password_verify`` that takes its time."""
-    return _flat(await Compute(judge, *_question(calls, call, stored, password)))
+    try:
+        return _flat(await Hash(judge, *_question(calls, call, stored, password)))
+    except Unfulfilled as error:
+        return _flat((-1.0, str(error)))
 
 
 WISHES: Mapping[bytes, Callable[..., Awaitable[tuple[Any, ...]]]] = {b"password_verify": password_verify_later}
