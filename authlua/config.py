@@ -476,6 +476,9 @@ class MailSettings:
     location: str = key(LOCATION, "maildir:~/Maildir")
     separator: str = key(one_of("/", "."), "/")
     attribute_dict: str = key(ATTRIBUTE_DICT, "")
+    uid: str = key(TEXT, "")
+    """Name or number of the system user who reads a Maildir when the userdb names none; empty: nobody does."""
+    gid: str = key(TEXT, "")
     imap_password: str = key(SECRET, "")
     """Of the master user that a location names."""
 
@@ -858,6 +861,10 @@ def _check_names(settings: Settings) -> list[str]:
     import pwd
 
     wanted: list[tuple[str, str, Callable[[str], object]]] = [("server.user", settings.server.user, pwd.getpwnam)]
+    if not settings.mail.uid.isdecimal():
+        wanted.append(("mail.uid", settings.mail.uid, pwd.getpwnam))
+    if not settings.mail.gid.isdecimal():
+        wanted.append(("mail.gid", settings.mail.gid, grp.getgrnam))
     for index, listener in enumerate(settings.listeners):
         where = _numbered("listener", index, len(settings.listeners))
         wanted += [

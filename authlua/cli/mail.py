@@ -3,15 +3,30 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from authlua.cli import EX_NOUSER, EX_TEMPFAIL
 from authlua.cli.output import json_text, one_line, say
 
 if TYPE_CHECKING:
+    import trio
+
+    from authlua.cli.progress import Progress
     from authlua.config import Settings
-    from authlua.server import Core, MailScripts
+    from authlua.mail import MailUser
+    from authlua.server import Core, MailScripts, Rights
+
+    Batch = tuple[list[MailUser], Rights]
+
+Line = tuple[str, str]
+"""Level and text of what a script wrote."""
+
+BATCH = 16
+"""Users that a process gets at once."""
+
+MAX_LINES = 1000
+"""What a script may write before it is printed, although the user is not done yet."""
 
 DOVEADM = "exec:doveadm exec imap -u %{user} -o imap_metadata=yes"
 """The location that ``--doveadm`` stands for."""
@@ -40,32 +55,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line for each user")
 
 
-class Outcome(NamedTuple):
-    """What the hooks came to for one user."""
-
-    user: str
-    result: str
-    """``OK``, ``REFUSED`` by the script, ``FAILED`` in a hook, or ``USER_UNKNOWN``."""
-    reason: str | None
-    lines: Iterable[tuple[str, str]]
-    """Level and text of all that the script wrote."""
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the hooks and report."""
     import trio
 
-    from authlua.server import MailScripts
+    from authlua.server import MailScripts, Zygote
 
     settings = _settings(args)
-    scripts = MailScripts(settings)
-    tally: dict[str, int] = trio.run(_all if args.all else _one, args, settings, scripts)
+    zygote = Zygote()
+    try:
+        scripts = MailScripts(settings, zygote, trusts_owner=not settings.userdbs)
+        runner = Runner(args, _core(settings), scripts)
+        trio.run(runner.run)
+    finally:
+        zygote.close()
+    tally = runner.tally
     if args.all:
         failed = sum(number for result, number in tally.items() if result != "OK")
         print(f"{sum(tally.values())} users, {failed} failed", file=sys.stderr)
-    if "USER_UNKNOWN" in tally:
+    elif "USER_UNKNOWN" in tally:
         return EX_NOUSER
     return 0 if tally.keys() <= {"OK"} else EX_TEMPFAIL
+
+
+def _core(settings: "Settings") -> "Core | None":
+    """The userdb, if there is one."""
+    from dataclasses import replace
+
+    from authlua.logs import open_log
+    from authlua.server import open_core
+
+    if not settings.userdbs:
+        return None
+    return open_core(replace(settings, mail=replace(settings.mail, script=None)), open_log("auto", "warning"))
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
@@ -98,123 +120,185 @@ def _settings(args: argparse.Namespace) -> "Settings":
     return replace(settings, mail=replace(settings.mail, **changes))
 
 
-async def _one(args: argparse.Namespace, settings: "Settings", scripts: "MailScripts") -> dict[str, int]:
-    core = _core(settings)
-    try:
-        outcome = await _outcome(core, scripts, args.user, args.service)
-    finally:
-        if core is not None:
-            core.retire()
-    _report(outcome, args.json)
-    return {outcome.result: 1}
+class Runner:
+    """Runs the hooks for one user or for all, and reports on each."""
 
+    def __init__(self, args: argparse.Namespace, core: "Core | None", scripts: "MailScripts") -> None:
+        self._args = args
+        self._core = core
+        self._scripts = scripts
+        self._progress: Progress | None = None
+        self.tally: dict[str, int] = {}
+        """How many users came to what."""
 
-async def _all(args: argparse.Namespace, settings: "Settings", scripts: "MailScripts") -> dict[str, int]:
-    import trio
-
-    from authlua.cli.progress import Progress
-    from authlua.errors import ConfigError
-    from authlua.server import complete
-
-    core = _core(settings)
-    if core is None:
-        raise ConfigError(["--all: needs a configuration with a [[userdb]] that lists the users"])
-    scripts.limiter.total_tokens = max(args.jobs, 1)
-    names = await complete(core.auth.list_users())
-    progress = Progress(len(names) if isinstance(names, list) else None)
-    tally: dict[str, int] = {}
-
-    async def work(users: "trio.MemoryReceiveChannel[str]") -> None:
-        async for user in users:
-            outcome = await _outcome(core, scripts, user, args.service)
-            progress.clear()
-            _report(outcome, args.json)
-            tally[outcome.result] = tally.get(outcome.result, 0) + 1
-            progress.show(sum(tally.values()), sum(tally.values()) - tally.get("OK", 0))
-
-    send, receive = trio.open_memory_channel[str](0)
-    try:
-        async with trio.open_nursery() as nursery:
-            for _ in range(max(args.jobs, 1)):
-                nursery.start_soon(work, receive.clone())
-            receive.close()
-            async with send:
-                for name in names:
-                    await send.send(name)
-    finally:
-        progress.clear()
-        core.retire()
-    return tally
-
-
-def _core(settings: "Settings") -> "Core | None":
-    from authlua.logs import open_log
-    from authlua.server import open_core
-
-    if not settings.userdbs:
-        return None
-    return open_core(settings, open_log("auto", "warning"))
-
-
-async def _outcome(core: "Core | None", scripts: "MailScripts", name: str, service: str) -> Outcome:
-    """Look *name* up, and run the hooks in a thread."""
-    import trio
-
-    from authlua.auth import new_request
-    from authlua.protocol import NotFound, UserFound
-    from authlua.server import complete
-
-    fields: Mapping[str, str | None] = {}
-    if core is not None:
-        match await complete(
-            core.auth.lookup_user(new_request([("service", service)], dialect=core.auth.options.dialect, id=1), name)
-        ):
-            case UserFound(_, name, found):
-                fields = dict(found)
-            case NotFound():
-                return Outcome(name, "USER_UNKNOWN", None, ())
-            case failed:
-                return Outcome(name, "FAILED", failed.reason or "the userdb failed", ())
-    known = {field: value or "" for field, value in fields.items()}
-    return await trio.to_thread.run_sync(_hooks, scripts, name, known, service, limiter=scripts.limiter)
-
-
-def _hooks(scripts: "MailScripts", name: str, fields: Mapping[str, str], service: str) -> Outcome:
-    """A session that ends as soon as it has begun; blocks."""
-    from authlua.errors import ScriptError
-    from authlua.mail import StorageError
-
-    lines: list[tuple[str, str]] = []
-    try:
-        user = scripts.user(name, fields, service=service)
-        script = scripts.load(user, lambda level, text, request, more: lines.append((level, text)))
+    async def run(self) -> None:
+        """Run them, and end what was started for that."""
         try:
-            refusal = script.created()
-            fine = refusal is not None or script.deinit()
+            await (self._all() if self._args.all else self._one())
         finally:
-            script.close()
-    except (ScriptError, StorageError) as error:
-        return Outcome(name, "FAILED", str(error), lines)
-    if refusal is not None:
-        return Outcome(name, "REFUSED", refusal, lines)
-    return Outcome(name, "OK" if fine else "FAILED", None, lines)
+            self._scripts.close()
+            if self._core is not None:
+                self._core.retire()
 
+    async def _one(self) -> None:
+        """Run them for the user that was named."""
+        found = await self._found(self._args.user)
+        if found is not None:
+            await self._run([found[0]], found[1])
 
-def _report(outcome: Outcome, as_json: bool) -> None:
-    """Informational lines are what the script has to say; all else goes to standard error."""
-    if as_json:
-        import json
+    async def _all(self) -> None:
+        """Run them for all that the userdb lists, some users at a time."""
+        import trio
 
-        log = [{"level": level, "text": json_text(text)} for level, text in outcome.lines]
-        reason = None if outcome.reason is None else json_text(outcome.reason)
-        row = {"user": json_text(outcome.user), "result": outcome.result, "reason": reason, "log": log}
-        say(json.dumps(row, ensure_ascii=False))
-        return
-    for level, text in outcome.lines:
-        if level == "info":
-            say(one_line(text))
-        elif level != "debug":
-            print(f"{one_line(outcome.user)}: {level}: {one_line(text)}", file=sys.stderr)
-    if outcome.result != "OK":
-        reason = f": {one_line(outcome.reason)}" if outcome.reason else ""
-        print(f"{one_line(outcome.user)}: {outcome.result}{reason}", file=sys.stderr)
+        from authlua.cli.progress import Progress
+        from authlua.errors import ConfigError
+        from authlua.server import complete
+
+        if self._core is None:
+            raise ConfigError(["--all: needs a configuration with a [[userdb]] that lists the users"])
+        jobs = max(self._args.jobs, 1)
+        self._scripts.limiter.total_tokens = jobs
+        names = await complete(self._core.auth.list_users())
+        self._progress = Progress(len(names) if isinstance(names, list) else None)
+        send, receive = trio.open_memory_channel["Batch"](0)
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(jobs):
+                    nursery.start_soon(self._work, receive.clone())
+                receive.close()
+                async with send:
+                    async for batch in self._batches(names):
+                        await send.send(batch)
+        finally:
+            self._progress.clear()
+
+    async def _work(self, batches: "trio.MemoryReceiveChannel[Batch]") -> None:
+        async with batches:
+            async for users, rights in batches:
+                await self._run(users, rights)
+
+    async def _batches(self, names: Iterable[str]) -> "AsyncIterator[Batch]":
+        """The users in their order, those together who have the same rights."""
+        users: list[MailUser] = []
+        last: Rights | None = None
+        for name in names:
+            found = await self._found(name)
+            if found is None:
+                continue
+            user, rights = found
+            if last is not None and users and (rights != last or len(users) == BATCH):
+                yield users, last
+                users = []
+            users.append(user)
+            last = rights
+        if last is not None and users:
+            yield users, last
+
+    async def _found(self, name: str) -> "tuple[MailUser, Rights] | None":
+        """The user and whose rights the script is to have; `None`, and reported, if that cannot be."""
+        from authlua.mail import StorageError
+
+        user = await self._user(name)
+        if user is None:
+            return None
+        try:
+            return user, await self._scripts.rights(user)
+        except StorageError as error:
+            self._over(user.username, "FAILED", str(error), [])
+            return None
+
+    async def _user(self, name: str) -> "MailUser | None":
+        """The user as the userdb knows them; `None`, and reported, if there is none."""
+        from authlua.auth import new_request
+        from authlua.protocol import NotFound, UserFound
+        from authlua.server import complete
+
+        service = self._args.service
+        if self._core is None:
+            return self._owner(self._scripts.user(name, {}, service=service))
+        auth = self._core.auth
+        request = new_request([("service", service)], dialect=auth.options.dialect, id=1)
+        match await complete(auth.lookup_user(request, name)):
+            case UserFound(_, found, fields):
+                known = {field: value or "" for field, value in fields}
+                return self._scripts.user(found, known, service=service)
+            case NotFound():
+                self._over(name, "USER_UNKNOWN", None, [])
+            case failed:
+                self._over(name, "FAILED", failed.reason or "the userdb failed", [])
+        return None
+
+    def _owner(self, user: "MailUser") -> "MailUser":
+        """*user* with the uid and gid of whoever owns the Maildir, which no userdb tells."""
+        from dataclasses import replace
+
+        from authlua.mail import StorageError
+
+        try:
+            owner = self._scripts.plan.maildir(user).stat() if self._scripts.plan.is_maildir else None
+        except (OSError, StorageError):
+            return user  # whatever is wrong with it, the script will be told
+        return user if owner is None else replace(user, uid=owner.st_uid, gid=owner.st_gid)
+
+    async def _run(self, users: "Sequence[MailUser]", rights: "Rights") -> None:
+        """Sessions of *users*; one that ends its process takes none of the others along."""
+        from authlua.errors import ScriptError
+        from authlua.mail import StorageError
+
+        left = list(users)
+        lines: list[Line] = []
+
+        def log(level: str, text: str, request: object, fields: object) -> None:
+            lines.append((level, text))
+            if len(lines) >= MAX_LINES and not self._args.json:
+                self._write(left[0].username, lines)
+                lines.clear()
+
+        def over(result: str, reason: str | None) -> None:
+            self._over(left.pop(0).username, result, reason, lines)
+            lines.clear()
+
+        while left:
+            try:
+                process = self._scripts.process_with(rights)
+                try:
+                    await process.run(left, log, over)
+                finally:
+                    self._scripts.give_back(process)
+            except (ScriptError, StorageError) as error:
+                if left:
+                    over("FAILED", str(error))
+
+    # -- reports
+
+    def _over(self, user: str, result: str, reason: str | None, lines: "Sequence[Line]") -> None:
+        """Tell what came of *user*."""
+        self.tally[result] = self.tally.get(result, 0) + 1
+        if self._args.json:
+            import json
+
+            log = [{"level": level, "text": json_text(text)} for level, text in lines]
+            row = {"user": json_text(user), "result": result, "reason": reason and json_text(reason), "log": log}
+            self._clear()
+            say(json.dumps(row, ensure_ascii=False))
+        else:
+            self._write(user, lines)
+            if result != "OK":
+                reason = f": {one_line(reason)}" if reason else ""
+                print(f"{one_line(user)}: {result}{reason}", file=sys.stderr)
+        if self._progress is not None:
+            done = sum(self.tally.values())
+            self._progress.show(done, done - self.tally.get("OK", 0))
+
+    def _write(self, user: str, lines: "Sequence[Line]") -> None:
+        """Informational lines are what the script has to say; all else goes to standard error."""
+        self._clear()
+        for level, text in lines:
+            if level == "info":
+                say(one_line(text))
+            elif level != "debug":
+                print(f"{one_line(user)}: {level}: {one_line(text)}", file=sys.stderr)
+
+    def _clear(self) -> None:
+        if self._progress is not None:
+            self._progress.clear()

@@ -30,7 +30,14 @@ from authlua.lua.script import (
 )
 
 if TYPE_CHECKING:
-    from authlua.lua.mail import MailScript, decoded_header, load_mail_script, mail_lua_get_script, user_variables
+    from authlua.lua.mail import (
+        MailScript,
+        decoded_header,
+        load_mail_script,
+        mail_lua_get_script,
+        prepare_mail_scripts,
+        user_variables,
+    )
 
 __all__ = [
     "Event",
@@ -49,6 +56,7 @@ __all__ = [
     "load_userdb",
     "mail_lua_get_script",
     "pcall",
+    "prepare_mail_scripts",
     "push_event",
     "register_dovecot",
     "script_create_file",

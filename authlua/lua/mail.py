@@ -17,7 +17,16 @@ from authlua.lua.api import storage as api
 from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
 from authlua.lua.conversion import lua_string, text
 from authlua.lua.engine import MISSING, RAISED
-from authlua.lua.script import Script, message, register_dovecot, script_create_file, script_init, script_unref
+from authlua.lua.script import (
+    Script,
+    create,
+    message,
+    read,
+    register_dovecot,
+    script_create_string,
+    script_init,
+    script_unref,
+)
 from authlua.mail import Mail, Mailbox, MailUser, Storage
 
 user_variables = api.user_variables
@@ -50,6 +59,12 @@ class MailScript:
         _loaded[user.username, user.session_id] = self
         self.fields: dict[str, str] = {}
         """The userdb fields that ``mail_user_created`` wants set: its third result, which only authlua looks at."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the script has anything left to be called; nothing can be added to it while no hook runs."""
+        hooks = ("mail_user_deinit_pre", "mail_user_deinit", "script_deinit")
+        return not self._engine.closed and any(map(self._engine.defines, hooks))
 
     def created(self) -> str | None:
         """Call ``mail_user_created(user)``; its text when it refuses the user, `None` when all is well.
@@ -168,6 +183,15 @@ class MailScript:
         self._calls.log("error", message, None, {})
 
 
+def prepare_mail_scripts(version: str) -> None:
+    """Load what every script of Lua *version* needs from authlua's own files."""
+    options = ScriptOptions(version=version)
+    script = script_create_string("", log=lambda *_: None, dialect=Dialect.V2_4, options=options)
+    register_dovecot(script)
+    script.engine.extend(_PART, api.callbacks(Dialect.V2_4, script.engine.table))
+    script_unref(script)
+
+
 def load_mail_script(
     path: Path | str,
     user: MailUser,
@@ -176,14 +200,15 @@ def load_mail_script(
     log: ScriptLog,
     dialect: Dialect,
     options: ScriptOptions = DEFAULTS,
+    source: bytes | None = None,
 ) -> MailScript:
-    """Load the script at *path* for *user*, whose mail is in *storage*.
+    """Load the script at *path*, or its text *source*, for *user*, whose mail is in *storage*.
 
     Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
     """
     name = os.fspath(path)
     try:
-        script = script_create_file(name, log=log, dialect=dialect, options=options)
+        script = create(name, read(name) if source is None else source, "@" + name, log, dialect, options)
     except ScriptError as error:
         is_2_4 = dialect is not Dialect.V2_3
         place = f"dlua_script_create_auto() failed: Lua script '{name}'" if is_2_4 else None

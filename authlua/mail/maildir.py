@@ -7,9 +7,10 @@ What only Dovecot's index knows is documented as unknown: mod-sequences, keyword
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from authlua.mail import names
 from authlua.mail.attributes import AttributeFile, keep_owner
@@ -17,6 +18,22 @@ from authlua.mail.storage import ALL_FLAGS, SEEN, BoxFlag, Mail, Status, Storage
 
 _LETTERS = {"R": 1, "F": 2, "T": 4, "S": 8, "D": 16}
 _SCANS = 3
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _on_disk(function: Callable[P, T]) -> Callable[P, T]:
+    """*function*, of which whatever the disk refuses is a `StorageError`."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except OSError as error:
+            raise StorageError(f"{error.filename or 'Maildir'}: {error.strerror}") from error
+
+    return call
 
 
 class _File(NamedTuple):
@@ -98,6 +115,7 @@ class Maildir:
         """Raise `StorageError` when no mailbox can have this name."""
         names.check(vname, self.separator, ".")
 
+    @_on_disk
     def open(self, vname: str, flags: int) -> "MaildirBox":
         """Open a mailbox, made first if *flags* ask for it."""
         self.check_name(vname)
@@ -160,8 +178,6 @@ class Maildir:
             _make_file(path / "dovecot-uidlist", f"3 V{int(time.time())} N1 G{guid}\n")
         except FileExistsError:
             return  # Dovecot was quicker
-        except OSError as error:
-            raise StorageError(f"{error.filename or path}: {error.strerror}") from error
         if flags & BoxFlag.AUTO_SUBSCRIBE:
             self._subscribe(vname)
 
@@ -218,6 +234,7 @@ class MaildirBox:
             self._synced = self._look()
         return self._synced
 
+    @_on_disk
     def sync(self, flags: int) -> None:
         """Look at the directories again; with DROP_RECENT, take ``\\Recent`` away from those who come later."""
         view = self._look()
@@ -228,6 +245,7 @@ class MaildirBox:
             view = view._replace(first_recent_uid=view.uidnext)
         self._synced = view
 
+    @_on_disk
     def status(self, items: int) -> Status:
         """All there is to know without an index."""
         view = self._view
@@ -260,6 +278,8 @@ class MaildirBox:
                 state = self._stat(file)
             except FileNotFoundError:
                 continue  # expunged meanwhile
+            except OSError as error:
+                raise StorageError(f"{error.filename}: {error.strerror}") from error
             keywords = [known[letter] for letter in file.letters if letter in known]
             yield Mail(seq, file.uid, file.flags, keywords, state.st_size, int(state.st_mtime))
 
@@ -277,16 +297,21 @@ class MaildirBox:
                     lines.append(line)
         except FileNotFoundError:
             raise StorageError("Message was expunged") from None
+        except OSError as error:
+            raise StorageError(f"{error.filename}: {error.strerror}") from error
         return b"".join(lines)
 
+    @_on_disk
     def attribute(self, key: str) -> bytes | None:
         """The metadata value under *key*."""
         return self._storage.attributes().get(self._guid(), key)
 
+    @_on_disk
     def set_attribute(self, key: str, value: bytes | None) -> None:
         """Set or delete a metadata value."""
         self._storage.attributes().set(self._guid(), key, value)
 
+    @_on_disk
     def attributes(self, prefix: str) -> Mapping[str, bytes]:
         """All metadata at or below *prefix*."""
         return self._storage.attributes().below(self._guid(), prefix)
@@ -301,6 +326,7 @@ class MaildirBox:
 
     # -- looking
 
+    @_on_disk
     def _look(self) -> _View:
         """Read the directories, again if they change meanwhile: a file that is renamed can be missed."""
         for _ in range(_SCANS):
@@ -327,8 +353,6 @@ class MaildirBox:
                 entries = os.listdir(self._path / directory)
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                raise StorageError(f"{self._path / directory}: {error.strerror}") from error
             for name in entries:
                 if not name.startswith("."):
                     found[name.partition(":")[0]] = (directory, name)
@@ -366,6 +390,7 @@ class MaildirBox:
 
     # -- keywords
 
+    @_on_disk
     def _keyword_names(self) -> Mapping[str, str]:
         """Letter → keyword (``core:2.3.21.1:src/lib-storage/index/maildir/maildir-keywords.c``)."""
         try:

@@ -11,23 +11,32 @@ from authlua.server.driving import Done, begin, complete, finish
 
 if TYPE_CHECKING:
     from authlua.server.dovecot import serve_dovecot
-    from authlua.server.mail import MailScripts, script_log
+    from authlua.server.mail import MailScripts
+    from authlua.server.mail_process import Rights
     from authlua.server.running import serve
+    from authlua.server.zygote import Zygote
 
 __all__ = [
     "Core",
     "Done",
     "MailScripts",
+    "Rights",
+    "Zygote",
     "begin",
     "complete",
     "finish",
     "open_core",
-    "script_log",
     "serve",
     "serve_dovecot",
 ]
 
-_LATER = {"MailScripts": "mail", "script_log": "mail", "serve": "running", "serve_dovecot": "dovecot"}
+_LATER = {
+    "MailScripts": "mail",
+    "Rights": "mail_process",
+    "Zygote": "zygote",
+    "serve": "running",
+    "serve_dovecot": "dovecot",
+}
 
 
 def __getattr__(name: str) -> Any:

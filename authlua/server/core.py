@@ -96,6 +96,8 @@ class Core:
     def _close(self) -> None:
         if self.pool is not None:
             self.pool.close()
+        if self.mail is not None:
+            self.mail.close()
         for script in self._scripts:
             script.close()
 
@@ -123,7 +125,8 @@ def open_core(
     write = request_log(log)
     dialect = settings.server.dialect
     databases: list[PassdbSettings | UserdbSettings] = [*settings.passdbs, *settings.userdbs]
-    before = stamps({str(one.script) for one in databases if one.script} if settings.lua.watch else ())
+    watched = {str(one.script) for one in [*databases, settings.mail] if one.script}
+    before = stamps(watched if settings.lua.watch else ())
     pool: Pool | None = None
     zygote = lasting.zygote
     if zygote is not None and uses_workers(settings):
@@ -185,7 +188,8 @@ def open_core(
     if settings.mail.script is not None:
         from authlua.server.mail import MailScripts
 
-        core.mail = MailScripts(settings)
+        core.mail = MailScripts(settings, zygote)
+        core.mail.try_to_load(log)
     return core
 
 

@@ -1,119 +1,195 @@
-"""Mail scripts at work: the user from a userdb's reply, its mail from where the settings say, the hooks in a thread.
+"""Mail scripts at work: the user from a userdb's reply, and a process with the user's rights that runs the hooks.
 
-A script and its storage block, so everything of theirs runs in threads, at most `JOBS` at a time.
+Nothing of a mail script runs in the server itself. A script that loops, crashes or eats memory ends its own process,
+and what it can read is what its user can read.
 """
 
-import shlex
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
-from authlua.config import MailSettings, Settings
+from authlua.config import Settings
 from authlua.dialect import Dialect
-from authlua.errors import ConfigError
-from authlua.lua import MailScript, ScriptLog, ScriptOptions, load_mail_script, user_variables
-from authlua.mail import Maildir, MailUser, Storage, StorageError, user_from_fields
-from authlua.secret import Secret
-from authlua.services import ImapServer, ImapStorage, exec_server, imap_server
-from authlua.variables import ExpansionError, compile_template
+from authlua.errors import ConfigError, ScriptError
+from authlua.lua import ScriptLog
+from authlua.mail import Maildir, MailUser, StorageError, user_from_fields
+from authlua.server.mail_plan import MailPlan
+from authlua.server.mail_process import MailProcess, MailZygote, Rights
+from authlua.server.zygote import Zygote
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 JOBS = 8
-"""Hooks that run at the same time."""
+"""Hooks that run at the same time, and processes that are kept for the next."""
 
 
 class MailScripts:
-    """What the settings say of mail scripts, ready to be loaded for one user after the other."""
+    """What the settings say of mail scripts, and the processes that run them.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        zygote: what processes are made from.
+        trusts_owner: a user without a uid is fine, and whoever started us reads the mail.
+    """
+
+    def __init__(self, settings: Settings, zygote: Zygote | None = None, *, trusts_owner: bool = False) -> None:
         mail = settings.mail
         if mail.script is None:
             raise ConfigError(["mail.script: missing, and this needs a mail script"])
-        self.mail: MailSettings = mail
-        self.script: Path = mail.script
         self.dialect = mail.dialect if isinstance(mail.dialect, Dialect) else settings.server.dialect
-        self.server_dialect = settings.server.dialect
-        self.options = ScriptOptions(
-            version=settings.lua.version, path=settings.lua.path, cpath=settings.lua.cpath, settings=mail.settings
+        self.plan = MailPlan(
+            script=str(mail.script),
+            source=_source(mail.script),
+            dialect=str(self.dialect),
+            server_dialect=str(settings.server.dialect),
+            version=settings.lua.version,
+            path=[*settings.lua.path],
+            cpath=[*settings.lua.cpath],
+            settings={**mail.settings},
+            memory_limit=settings.lua.memory_limit,
+            timeout=settings.lua.timeout,
+            location=mail.location,
+            separator=mail.separator,
+            attribute_dict=mail.attribute_dict,
+            imap_password=mail.imap_password,
         )
         self.limiter = trio.CapacityLimiter(JOBS)
+        self._ids = _number(mail.uid, _uid), _number(mail.gid, _gid)
+        self._zygote = zygote
+        self._forks: MailZygote | None = None
+        self._trusts_owner = trusts_owner
+        self._idle: list[MailProcess] = []
+        self._closed = False
 
     def user(self, name: str, fields: Mapping[str, str], *, service: str, **more: str) -> MailUser:
         """The user *name* with the *fields* of its userdb reply; *more* as for `user_from_fields`."""
         session = fields.get("session_id") or uuid.uuid4().hex[:16]
         user = user_from_fields(name, fields, service=service, session_id=session, now=int(time.time()), **more)
-        return replace(user, plugin=self.options.settings) if self.dialect is Dialect.V2_3 else user
-
-    def load(self, user: MailUser, log: ScriptLog) -> MailScript:
-        """Load the script for *user*; blocks.
-
-        Raises `ScriptError`, or `StorageError` when there is no way to the user's mail.
-        """
-        return load_mail_script(
-            self.script, user, self.storage(user), log=log, dialect=self.dialect, options=self.options
-        )
+        uid, gid = self._ids
+        user = replace(user, uid=user.uid or uid, gid=user.gid or gid)
+        return replace(user, plugin=self.plan.settings) if self.dialect is Dialect.V2_3 else user
 
     def try_to_load(self, log: "FilteringBoundLogger") -> None:
-        """Load the script for a user without mail, and let it go; raises `ScriptError`."""
+        """Load the script here, for a user without mail, and let it go; raises `ScriptError`."""
         user = self.user("nobody", {}, service="authlua")
-        storage = Maildir(Path("/nonexistent"))
-        write = script_log(log, user)
-        load_mail_script(self.script, user, storage, log=write, dialect=self.dialect, options=self.options).close()
+        self.plan.load(user, Maildir(Path("/nonexistent")), script_log(log, user)).close()
 
-    def storage(self, user: MailUser) -> Storage:
-        """The mail of *user*; raises `StorageError`."""
-        location = self.mail.location
-        if location.startswith("exec:"):
-            command = [self._expand(word, user) for word in shlex.split(location.removeprefix("exec:"))]
-            return ImapStorage(exec_server(command))
-        if location.startswith(("imap://", "imaps://")):
-            return ImapStorage(self._imap_server(urlsplit(self._expand(location, user)), user))
-        return self._maildir(user)
+    # -- processes
 
-    def _imap_server(self, url: SplitResult, user: MailUser) -> ImapServer:
-        tls = url.scheme == "imaps"
+    async def process(self, user: MailUser) -> MailProcess:
+        """A process for *user*, to be given back; raises `StorageError`."""
+        return self.process_with(await self.rights(user))
+
+    def process_with(self, rights: Rights) -> MailProcess:
+        """A process with these *rights*, to be given back; raises `StorageError`."""
+        for process in reversed(self._idle):
+            if process.rights == rights:
+                self._idle.remove(process)
+                if process.lives:
+                    return process
+                process.close()
+        if self._zygote is None:
+            raise StorageError("mail scripts were not configured when the server started: restart it")
+        if self._forks is None:
+            self._forks = MailZygote(self._zygote, self.plan)
         try:
-            port = url.port or (993 if tls else 143)
-        except ValueError as error:
-            raise StorageError(f"mail.location: {error}") from error
-        return imap_server(
-            url.hostname or "localhost",
-            port,
-            tls=tls,
-            user=user.username,
-            master=unquote(url.username or ""),
-            password=Secret(self.mail.imap_password.encode()),
-        )
+            ours = self._forks.fork(rights)
+        except OSError:  # somebody has killed it
+            self._forks.close()
+            self._forks = MailZygote(self._zygote, self.plan)
+            ours = self._forks.fork(rights)
+        return MailProcess(ours, rights, self.plan.timeout)
 
-    def _maildir(self, user: MailUser) -> Maildir:
-        where = self._expand(self.mail.location, user)
-        attributes = self._expand(self.mail.attribute_dict, user).removeprefix("file:")
-        return Maildir(
-            self._path(where.removeprefix("maildir:"), user),
-            attributes=self._path(attributes, user) if attributes else None,
-            separator=self.mail.separator,
-        )
+    def give_back(self, process: MailProcess) -> None:
+        """Nobody needs *process* any more; if it is in order it is kept for somebody else."""
+        if self._closed or not process.usable:
+            process.close()
+            return
+        self._idle.append(process)
+        if len(self._idle) > max(JOBS, self.limiter.total_tokens):
+            self._idle.pop(0).close()
 
-    def _expand(self, template: str, user: MailUser) -> str:
+    def close(self) -> None:
+        """Let the processes end; those with a session do so after it."""
+        self._closed = True
+        if self._forks is not None:
+            self._forks.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    async def rights(self, user: MailUser) -> Rights:
+        """Whose rights the script of *user* has; raises `StorageError` when that cannot be, or should not.
+
+        A Maildir is read with the rights of its user. A server asks for a name and a password instead.
+        """
+        mine = Rights(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+        if not self.plan.is_maildir:
+            return mine
+        if self._zygote is None or not self._zygote.is_root:
+            if user.uid in (0, mine.uid):
+                return mine
+            raise StorageError(
+                f"the mail of {user.username} is read with the rights of uid {user.uid}, and authlua runs as uid "
+                f"{mine.uid}, which cannot become others: run it as root, or as uid {user.uid}"
+            )
+        if user.uid == 0:
+            if self._trusts_owner:
+                return mine
+            raise StorageError(
+                f"the userdb names no uid but root's for {user.username}, and root reads nobody's mail: "
+                "let it return uid and gid, or set mail.uid and mail.gid"
+            )
+        groups_of = user.fields.get("system_groups_user")
+        if groups_of or not user.gid:
+            return await trio.to_thread.run_sync(_looked_up, user, groups_of)
+        return Rights(user.uid, user.gid, (user.gid,))
+
+
+def _looked_up(user: MailUser, groups_of: str | None) -> Rights:
+    """The rights of *user* by the system's own lists; may block."""
+    import pwd
+
+    gid = user.gid
+    if not gid:
         try:
-            return compile_template(template, self.server_dialect).expand(user_variables(user, self.server_dialect))
-        except ExpansionError as error:
-            raise StorageError(f"mail: {template}: {error}") from error
+            gid = pwd.getpwuid(user.uid).pw_gid
+        except KeyError:
+            raise StorageError(
+                f"the userdb names no gid for {user.username}, and the system has no user with uid {user.uid}: "
+                "let it return a gid, or set mail.gid"
+            ) from None
+    groups = os.getgrouplist(groups_of, gid) if groups_of else [gid]
+    return Rights(user.uid, gid, tuple(groups))
 
-    def _path(self, text: str, user: MailUser) -> Path:
-        if text == "~" or text.startswith("~/"):
-            if not user.home:
-                raise StorageError(f"mail.location: {text} needs a home, and the userdb gave none")
-            text = user.home + text[1:]
-        return Path(text)
+
+def _source(script: Path) -> str:
+    try:
+        return script.read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise ScriptError(f"dlua_script_create_file({script}) failed: {error.strerror}") from error
+
+
+def _number(name: str, look_up: Callable[[str], int]) -> int:
+    """The number that *name* is or stands for; 0 for none."""
+    return int(name or 0) if not name or name.isdecimal() else look_up(name)
+
+
+def _uid(name: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(name).pw_uid
+
+
+def _gid(name: str) -> int:
+    import grp
+
+    return grp.getgrnam(name).gr_gid
 
 
 def script_log(log: "FilteringBoundLogger", user: MailUser) -> ScriptLog:

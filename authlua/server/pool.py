@@ -249,7 +249,7 @@ class Pool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         SLOT.pack_into(self._slots, index * SLOT.size, 0)
         order = (index, self._memory_limit)
-        self._zygote.fork(order, self._in.fileno(), theirs.fileno(), self._slots_fd, self._scripts_fd)
+        self._zygote.fork("worker", order, self._in.fileno(), theirs.fileno(), self._slots_fd, self._scripts_fd)
         theirs.close()
         worker = self._workers[index] = _Process(self, index, ours)
         self._ready.watch(worker, select.EPOLLIN)

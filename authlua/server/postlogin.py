@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from authlua.errors import ScriptError
-from authlua.lua import MailScript
+from authlua.lua import ScriptLog
 from authlua.mail import MailUser, StorageError
 from authlua.protocol import PostLogin, RemoteProtocolError, encode_postlogin, parse_postlogin
 from authlua.server.mail import MailScripts, script_log
+from authlua.server.mail_process import MailProcess, Verdict
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -30,7 +31,6 @@ TIMEOUT = 60.0
 """Seconds in which a mail process must have asked; it waits as long for the answer."""
 
 _FDS = 4
-_DEINIT_TIMEOUT = 5.0
 
 
 async def serve_postlogin(app: "App", listener: "Listener", sock: socket.socket) -> None:
@@ -48,8 +48,8 @@ async def _serve(app: "App", listener: "Listener", sock: socket.socket) -> None:
         stack.callback(_close, clients)
         try:
             pid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-            process = os.pidfd_open(pid)
-            stack.callback(os.close, process)
+            handle = os.pidfd_open(pid)
+            stack.callback(os.close, handle)
             with trio.fail_after(TIMEOUT):
                 question = await _question(connection, clients)
         except (RemoteProtocolError, OSError, trio.TooSlowError) as error:
@@ -65,21 +65,25 @@ async def _serve(app: "App", listener: "Listener", sock: socket.socket) -> None:
         addresses = {"local_ip": question.local_ip, "remote_ip": question.remote_ip}
         user = scripts.user(question.user, known, service=service, **addresses)
         log = app.log.bind(user=user.username, service=service, session=user.session_id, rip=user.remote_ip)
-        script = await _begin(scripts, user, log, clients)
-        if script is None:
+        session = await _begin(scripts, user, log, clients)
+        if session is None:
             return
+        process, verdict = session
         try:
             with contextlib.suppress(OSError):  # the process is gone already, so its session is over
-                await connection.send(encode_postlogin(question.user, {**question.fields, **script.fields}))
+                await connection.send(encode_postlogin(question.user, {**question.fields, **verdict.fields}))
             connection.close()
             _close(clients)
             log.info("mail_session_began", pid=pid)
-            await trio.lowlevel.wait_readable(process)
-            await trio.to_thread.run_sync(script.deinit, limiter=scripts.limiter)
+            if not verdict.lasts:
+                scripts.give_back(process)
+            await trio.lowlevel.wait_readable(handle)
+            if verdict.lasts:
+                await _end(scripts, process, script_log(log, user))
             log.info("mail_session_finished", pid=pid)
         finally:
-            with trio.move_on_after(_DEINIT_TIMEOUT, shield=True):
-                await trio.to_thread.run_sync(script.close)
+            if verdict.lasts:
+                scripts.give_back(process)
 
 
 async def _question(connection: trio.socket.SocketType, clients: list[socket.socket]) -> PostLogin:
@@ -101,29 +105,36 @@ async def _question(connection: trio.socket.SocketType, clients: list[socket.soc
 
 async def _begin(
     scripts: MailScripts, user: MailUser, log: "FilteringBoundLogger", clients: list[socket.socket]
-) -> MailScript | None:
-    """The script, when the session may begin; whoever is refused is told so by a line of their protocol."""
-
-    def created() -> tuple[MailScript, str | None]:
-        script = scripts.load(user, script_log(log, user))
-        try:
-            return script, script.created()
-        except ScriptError:
-            script.close()
-            raise
-
+) -> tuple[MailProcess, Verdict] | None:
+    """The process and what it said, when the session may begin; who is refused is told by a line of their protocol."""
     try:
-        script, refusal = await trio.to_thread.run_sync(created, limiter=scripts.limiter)
+        async with scripts.limiter:
+            process = await scripts.process(user)
+            try:
+                verdict = await process.begin(user, script_log(log, user))
+            except BaseException:
+                scripts.give_back(process)
+                raise
     except (ScriptError, StorageError) as error:
         log.error(str(error))
         _tell(user, "Internal error occurred. Refer to server log for more information.", clients)
         return None
-    if refusal is None:
-        return script
-    log.info("mail_session_refused", reason=refusal)
-    _tell(user, refusal, clients)
-    await trio.to_thread.run_sync(script.close, limiter=scripts.limiter)
+    if verdict.refusal is None:
+        return process, verdict
+    log.info("mail_session_refused", reason=verdict.refusal)
+    _tell(user, verdict.refusal, clients)
+    scripts.give_back(process)
     return None
+
+
+async def _end(scripts: MailScripts, process: MailProcess, log: ScriptLog) -> None:
+    """Call what is left to be called; a failure is only logged, as nobody is there to hear of it."""
+    async with scripts.limiter:
+        try:
+            await process.end(log)
+            await process.leave(log)
+        except ScriptError as error:
+            log("error", f"mail-lua: {error}", None, {})
 
 
 def _close(clients: list[socket.socket]) -> None:

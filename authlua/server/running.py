@@ -89,7 +89,7 @@ def make_metrics(settings: Settings) -> Metrics | None:
 
 def make_zygote(settings: Settings) -> Zygote | None:
     """What workers are forked from, if any script wants them; to be made before anything else is opened."""
-    return Zygote() if uses_workers(settings) else None
+    return Zygote() if uses_workers(settings) or settings.mail.script is not None else None
 
 
 def become(user: str) -> None:

@@ -65,7 +65,7 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
     slots = mmap.mmap(slots_fd, 0)
     queue.setblocking(True)
     own.setblocking(True)
-    limit = _limit_memory(memory_limit)
+    limit = limit_memory(memory_limit)
     worker = _Worker(own, scripts)
     own.send(marshal.dumps((HELLO, os.getpid())))
     full = False
@@ -81,7 +81,7 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
         else:
             worker.call(number, *rest)
         SLOT.pack_into(slots, index * SLOT.size, 0)
-        full = full or _resident() > limit
+        full = full or resident() > limit
     worker.close()
 
 
@@ -98,9 +98,9 @@ def pieces(number: int, value: Any) -> Iterator[tuple[int, bool, bytes]]:
         yield number, first + PIECE >= len(data), data[first : first + PIECE]
 
 
-def _limit_memory(memory_limit: int) -> int:
+def limit_memory(memory_limit: int) -> int:
     """Bound what scripts can allocate; gives the resident size at which a worker makes room for a fresh one."""
-    base = _resident()
+    base = resident()
     with open("/proc/self/statm") as statm:
         virtual = int(statm.read().split()[0]) * resource.getpagesize()
     ceiling = virtual + memory_limit + HEADROOM
@@ -109,7 +109,8 @@ def _limit_memory(memory_limit: int) -> int:
     return base + memory_limit
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of memory that this process has."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()
 

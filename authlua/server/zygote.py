@@ -8,6 +8,8 @@ import marshal
 import os
 import signal
 import socket
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NoReturn
 
 MAX_ORDER = 4096
@@ -27,10 +29,12 @@ class Zygote:
                 os._exit(1)
         theirs.close()
         self.pid = pid
+        self.is_root = os.geteuid() == 0
+        """Its workers can become others, whoever the server is by then."""
 
-    def fork(self, order: tuple[Any, ...], *fds: int) -> None:
-        """Have a worker made that owns *fds* and does `authlua.server.worker.work(order, *fds)`."""
-        socket.send_fds(self._sock, [marshal.dumps(order)], fds)
+    def fork(self, worker: str, order: tuple[Any, ...], *fds: int) -> None:
+        """Have a worker made that owns *fds* and does ``authlua.server.WORKER.work(order, *fds)``."""
+        socket.send_fds(self._sock, [marshal.dumps((worker, order))], fds)
 
     def close(self) -> None:
         """Let the zygote end; it takes no workers with it."""
@@ -44,14 +48,22 @@ def _live(sock: socket.socket) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     _keep_only(0, 1, 2, sock.fileno())
+    bear(sock, _work)
+
+
+def _work(order: tuple[str, tuple[Any, ...]], *fds: int) -> None:
+    worker, what = order
+    import_module(f"authlua.server.{worker}").work(what, *fds)
+
+
+def bear(sock: socket.socket, work: Callable[..., None]) -> NoReturn:
+    """Fork a process for each order that comes on *sock*, to do ``work(order, *fds)``, until that ends."""
     while True:
         message, fds, _flags, _address = socket.recv_fds(sock, MAX_ORDER, 8)
         if not message:
             os._exit(0)
         if os.fork() == 0:
             sock.close()
-            from authlua.server.worker import work
-
             try:
                 work(marshal.loads(message), *fds)
             finally:

@@ -213,10 +213,14 @@ class _Connection:
 
 
 class ImapStorage:
-    """All mailboxes of one user. For threads of trio alone."""
+    """All mailboxes of one user, for a thread that is not trio's own.
 
-    def __init__(self, server: ImapServer) -> None:
+    *loop* gives the loop that the connection is to live on; without it, it is the one whose thread this is.
+    """
+
+    def __init__(self, server: ImapServer, loop: Callable[[], trio.lowlevel.TrioToken] | None = None) -> None:
         self._server = server
+        self._loop = loop
         self._connection: _Connection | None = None
         self._separator = ""
 
@@ -236,7 +240,7 @@ class ImapStorage:
                 raise StorageError(f"IMAP {self._server.name}: a response that makes no sense: {error!r}") from error
 
         try:
-            return trio.from_thread.run(run)
+            return trio.from_thread.run(run, trio_token=self._loop and self._loop())
         except _Refused:
             raise
         except StorageError:
@@ -247,7 +251,7 @@ class ImapStorage:
         """Hang up."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            trio.from_thread.run(connection.close)
+            trio.from_thread.run(connection.close, trio_token=self._loop and self._loop())
 
     # -- Storage
 

@@ -1,6 +1,9 @@
 """``authlua mail run``: what it prints, how it ends, and that it goes through all users."""
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ USERDB = """
 local users = { alice = true, eve = true, mallory = true }
 function auth_userdb_lookup(req)
   if not users[req.user] then return dovecot.auth.USERDB_RESULT_USER_UNKNOWN, "" end
-  return dovecot.auth.USERDB_RESULT_OK, { uid = 1000, gid = 1000, home = "HOME" }
+  return dovecot.auth.USERDB_RESULT_OK, { uid = UID, gid = GID, home = "HOME" }
 end
 function auth_userdb_iterate() return { "alice", "eve", "mallory" } end
 """
@@ -42,14 +45,24 @@ path = "auth-userdb"
 """
 
 
+NOBODY = 65534
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A configuration with three users, who share one Maildir."""
-    build(tmp_path)
-    (tmp_path / "mail.lua").write_text(SCRIPT)
-    (tmp_path / "userdb.lua").write_text(USERDB.replace("HOME", str(tmp_path)))
-    (tmp_path / "authlua.toml").write_text(CONFIG)
-    return tmp_path
+def place() -> Iterator[Path]:
+    """A configuration with three users, who share one Maildir; its owner is not root."""
+    mine = os.geteuid() or NOBODY, os.getegid() or NOBODY
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        build(directory)
+        for path in [directory, *directory.rglob("*")]:
+            os.chown(path, *mine)
+        userdb = USERDB.replace("HOME", name).replace("UID", str(mine[0])).replace("GID", str(mine[1]))
+        (directory / "mail.lua").write_text(SCRIPT)
+        (directory / "userdb.lua").write_text(userdb)
+        (directory / "authlua.toml").write_text(CONFIG)
+        yield directory
 
 
 def test_one_user_needs_no_configuration(place: Path, capfd: Any, monkeypatch: Any) -> None:
@@ -89,6 +102,47 @@ def test_all_users_are_run_and_counted(place: Path, capfd: Any) -> None:
     assert {user: row["result"] for user, row in rows.items()} == {"alice": "OK", "eve": "FAILED", "mallory": "REFUSED"}
     assert rows["alice"]["log"] == [{"level": "info", "text": "alice has 10 mails, 4 unseen"}]
     assert err.splitlines() == ["3 users, 2 failed"]
+
+
+TOO_FAR = """
+function mail_user_created(user)
+  dovecot.i_info(user.username .. " begins")
+  if user.username == "alice" then
+    while true do pcall(function() while true do end end) end
+  elseif user.username == "eve" then
+    local hoard = {}
+    while true do hoard[#hoard + 1] = ("x"):rep(1e6) .. #hoard end
+  end
+end
+"""
+
+
+def test_a_script_that_goes_too_far_costs_only_its_own_user(place: Path, capfd: Any) -> None:
+    """One loops in a pcall and one eats memory; both are told, and the third user has their session."""
+    (place / "mail.lua").write_text(TOO_FAR)
+    (place / "authlua.toml").write_text(CONFIG + '[lua]\ntimeout = "3s"\nmemory_limit = "16M"\n')
+    assert main(["mail", "run", "-c", str(place / "authlua.toml"), "--all", "--json"]) == 75
+    rows = {row["user"]: row for row in map(json.loads, capfd.readouterr().out.splitlines())}
+    assert (rows["alice"]["result"], rows["alice"]["reason"]) == ("FAILED", "a hook took longer than 3 s (lua.timeout)")
+    assert rows["eve"]["result"] == "FAILED"
+    assert "not enough memory" in rows["eve"]["reason"]
+    assert rows["mallory"]["result"] == "OK"
+    assert all(row["log"] == [{"level": "info", "text": f"{user} begins"}] for user, row in rows.items())
+
+
+def test_a_process_that_dies_is_told_of_and_replaced(place: Path, capfd: Any) -> None:
+    """A crash costs the user whose session it was; those who came after it in the same process are run in another."""
+    (place / "mail.lua").write_text(
+        "function mail_user_created(user)\n"
+        '  if user.username == "eve" then io.open("/proc/self/stat"):close() os.execute("kill -9 $PPID") end\nend\n'
+    )
+    assert main(["mail", "run", "-c", str(place / "authlua.toml"), "--all", "--jobs", "1"]) == 75
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert sorted(err.splitlines()) == [
+        "3 users, 1 failed",
+        "eve: FAILED: the process of the mail script has ended unexpectedly",
+    ]
 
 
 def test_a_missing_script_is_a_wrong_configuration(place: Path, capfd: Any) -> None:

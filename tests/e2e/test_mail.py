@@ -24,6 +24,7 @@ from tests.mail.living import in_thread
 SCRIPT = """
 function mail_user_created(user)
   local inbox = user:mailbox("INBOX")
+  dovecot.i_info("with the rights of " .. io.open("/proc/self/status"):read("a"):match("Uid:%s+(%d+)"))
   dovecot.i_info("created " .. user.service .. " " .. user:var_expand(ADDRESS)
     .. (" %d"):format(inbox:status(dovecot.storage.STATUS_MESSAGES).messages))
   inbox:free()
@@ -155,6 +156,7 @@ def test_a_session_runs_all_hooks(sessions: Sessions) -> None:
         assert (sessions.home("alice") / "Elsewhere").is_dir()
         assert "before the end" not in dict(sessions.scene.news())["authlua.log"]
     sessions.scene.wait_for_news("authlua.log", f"after the end of alice@{DOMAIN}")
+    assert "with the rights of 5000" in dict(sessions.scene.news())["authlua.log"]
     assert f"before the end of alice@{DOMAIN}" in dict(sessions.scene.news())["authlua.log"]
 
 

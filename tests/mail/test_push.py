@@ -10,7 +10,7 @@ from authlua.dialect import Dialect
 from authlua.lua import load_mail_script
 from authlua.mail import Mailbox, Maildir
 from authlua.protocol import Push
-from authlua.server.push import event_of
+from authlua.server.push_event import event_of
 from tests.mail.recorded import VECTORS, alice, build
 
 RECORDED = json.loads((VECTORS / "push" / "push.json").read_text())["observed"]["2.3.19.1"]["results"]
