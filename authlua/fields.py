@@ -25,16 +25,19 @@ class Fields:
         self._kept = self._items
 
     def __setitem__(self, name: str, value: str | None) -> None:
+        self.changing()[name] = value
+
+    def discard(self, *names: str) -> None:
+        """Forget those of *names* that are there."""
+        for name in names:
+            if name in self._items:
+                del self.changing()[name]
+
+    def changing(self) -> dict[str, str | None]:
+        """The fields by name, to be changed in place until the next snapshot or rollback."""
         if self._items is self._kept:
             self._items = self._kept.copy()
-        self._items[name] = value
-
-    def discard(self, name: str) -> None:
-        """Forget *name*, if it is there."""
-        if name in self._items:
-            if self._items is self._kept:
-                self._items = self._kept.copy()
-            del self._items[name]
+        return self._items
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of *name*; *default* also when the field has no value."""

@@ -10,6 +10,7 @@ started us (`core:2.3.21.1:src/lib/failures.c:i_internal_error_handler`).
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 Event = MutableMapping[str, Any]
-Render = Callable[[object, str, Event], str]
+Render = Callable[[str, str, Event], str]
+"""``render(level, text, fields)``: the event as a line."""
 
 # method name → what each format calls that level
 _TEXT = {"debug": "debug  ", "info": "info   ", "warning": "warning", "error": "error  ", "critical": "fatal  "}
@@ -46,12 +48,17 @@ def open_log(format: str, level: str, fd: int = 2) -> "FilteringBoundLogger":
         "dovecot": _dovecot,
     }[format]
     logger: FilteringBoundLogger = structlog.wrap_logger(
-        _Writer(fd, render),
-        processors=[render],
+        Writer(fd, render),
         wrapper_class=_logger_class(structlog.make_filtering_bound_logger(level), level),
         context_class=dict,
     ).bind()
     return logger
+
+
+def writer_of(log: "FilteringBoundLogger") -> "Writer | None":
+    """What writes the lines of *log*; `None` if `open_log` did not make it."""
+    writer = log._logger  # type: ignore[attr-defined]
+    return writer if isinstance(writer, Writer) else None
 
 
 def _logger_class(base: Any, level: str) -> Any:
@@ -59,8 +66,9 @@ def _logger_class(base: Any, level: str) -> Any:
 
     def method(name: str) -> Callable[..., None]:
         def log(self: Any, event: str, /, **fields: Any) -> None:
-            (line,), _ = self._process_event(name, event, fields)
-            self._logger.msg(line)
+            if self._context:
+                fields = {**self._context, **fields}
+            self._logger.write(name, event, fields)
 
         return log
 
@@ -72,8 +80,12 @@ def _logger_class(base: Any, level: str) -> Any:
     return type("Log", (base,), {"bind": bind, **{name: method(name) for name in enabled}})
 
 
-class _Writer:
-    """Puts a finished line on a descriptor with one write.
+ATOMIC = 4096
+"""Bytes up to which a write to a pipe stays in one piece, whoever else writes there (``PIPE_BUF`` on Linux)."""
+
+
+class Writer:
+    """Puts finished lines on a descriptor, each with one write, or a few that belong to the same moment together.
 
     A log that cannot be written must not end the server: lines that fail are counted, and the next line that
     succeeds is preceded by one that says how many were lost.
@@ -83,19 +95,47 @@ class _Writer:
         self._fd = fd
         self._render = render
         self._lost = 0
+        self._held: list[bytes] | None = None
+        self._size = 0
 
-    def msg(self, line: str) -> None:
-        data = line.encode("utf-8", "backslashreplace")
+    def write(self, level: str, event: str, fields: Event) -> None:
+        """Write a line about *event*; *fields* is the writer's to change."""
+        data = self._render(level, event, fields).encode("utf-8", "backslashreplace")
+        if self._held is None:
+            self._put(data, 1)
+            return
+        if self._size + len(data) > ATOMIC:
+            self._put_held()
+        self._held.append(data)
+        self._size += len(data)
+
+    def hold(self) -> None:
+        """Keep lines back until `release`, or until there are too many for one write."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Write what was held."""
+        self._put_held()
+        self._held = None
+
+    def _put_held(self) -> None:
+        if self._held:
+            lines = len(self._held)
+            data = b"".join(self._held)
+            self._held.clear()
+            self._size = 0
+            self._put(data, lines)
+
+    def _put(self, data: bytes, lines: int) -> None:
         try:
             if self._lost:
-                os.write(
-                    self._fd, self._render(None, "error", {"event": "log_lines_lost", "count": self._lost}).encode()
-                )
+                os.write(self._fd, self._render("error", "log_lines_lost", {"count": self._lost}).encode())
                 self._lost = 0
             while rest := data[os.write(self._fd, data) :]:
                 data = rest
         except OSError:
-            self._lost += 1
+            self._lost += lines
 
 
 def _is_journal(fd: int) -> bool:
@@ -129,11 +169,17 @@ _local = _Clock("%Y-%m-%d %H:%M:%S", time.localtime)
 _utc = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime)
 
 
+_is_bare = re.compile(r"[!#-<>-~]+").fullmatch
+"""Whether a text is plain ASCII without blanks, quotes and equals signs: nearly all are."""
+
+
 def _plain(value: object) -> str:
     """*value* as text on one line, as it may stand between two spaces."""
     kind = type(value)
     if kind is str:
         text: str = value  # type: ignore[assignment]
+        if _is_bare(text):
+            return text
     elif kind is int:
         return str(value)
     elif kind is float:
@@ -164,11 +210,10 @@ def _escape(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _event(event: Event) -> str:
-    """The event's name or text; spaces stay as they are."""
-    if "exc_info" in event:
-        _add_traceback(event)
-    text = event.pop("event")
+def _shown(text: object, fields: Event) -> str:
+    """The event's name or text, its spaces as they are; a traceback among *fields* becomes text."""
+    if "exc_info" in fields:
+        _add_traceback(fields)
     return text if type(text) is str and text.isprintable() else _escaped(str(text))
 
 
@@ -192,51 +237,52 @@ def _label(name: str) -> str:
     return f" {_plain(name)}="
 
 
-def _pairs(event: Event) -> str:
-    return "".join([_label(name) + _plain(value) for name, value in event.items() if value is not None])
+def _pairs(fields: Event) -> str:
+    return "".join([_label(name) + _plain(value) for name, value in fields.items() if value is not None])
 
 
-def _text(logger: object, method: str, event: Event) -> str:
-    return f"{_local.now()} {_TEXT[method]} {_event(event)}{_pairs(event)}\n"
+def _text(level: str, text: str, fields: Event) -> str:
+    return f"{_local.now()} {_TEXT[level]} {_shown(text, fields)}{_pairs(fields)}\n"
 
 
-def _coloured(logger: object, method: str, event: Event) -> str:
-    name = _event(event)
-    pairs = [f"\033[2m{_label(name)}\033[0m{_plain(value)}" for name, value in event.items() if value is not None]
-    level = f"\033[{_COLOUR[method]}m{_TEXT[method]}\033[0m"
-    return f"\033[2m{_local.now()}\033[0m {level} \033[1m{name}\033[0m{''.join(pairs)}\n"
+def _coloured(level: str, text: str, fields: Event) -> str:
+    name = _shown(text, fields)
+    pairs = [f"\033[2m{_label(name)}\033[0m{_plain(value)}" for name, value in fields.items() if value is not None]
+    how = f"\033[{_COLOUR[level]}m{_TEXT[level]}\033[0m"
+    return f"\033[2m{_local.now()}\033[0m {how} \033[1m{name}\033[0m{''.join(pairs)}\n"
 
 
-def _journal(logger: object, method: str, event: Event) -> str:
-    return f"{_PRIORITY[method]}{_event(event)}{_pairs(event)}\n"
+def _journal(level: str, text: str, fields: Event) -> str:
+    return f"{_PRIORITY[level]}{_shown(text, fields)}{_pairs(fields)}\n"
 
 
-def _dovecot(logger: object, method: str, event: Event) -> str:
-    return f"{_DOVECOT[method]}{_event(event)}{_pairs(event)}\n"
+def _dovecot(level: str, text: str, fields: Event) -> str:
+    return f"{_DOVECOT[level]}{_shown(text, fields)}{_pairs(fields)}\n"
 
 
-def _logfmt(logger: object, method: str, event: Event) -> str:
-    text = _plain(_event(event))
-    _drop_our_names(event)
-    return f"time={_utc.now()}Z level={method} event={text}{_pairs(event)}\n"
+def _logfmt(level: str, text: str, fields: Event) -> str:
+    event = _plain(_shown(text, fields))
+    _drop_our_names(fields)
+    return f"time={_utc.now()}Z level={level} event={event}{_pairs(fields)}\n"
 
 
-def _drop_our_names(event: Event) -> None:
-    """Where time and level are fields too, nobody else's fields may be called so."""
-    if "time" in event:
-        del event["time"]
-    if "level" in event:
-        del event["level"]
+def _drop_our_names(fields: Event) -> None:
+    """Where time, level and event are fields too, nobody else's fields may be called so."""
+    for name in ("time", "level", "event"):
+        if name in fields:
+            del fields[name]
 
 
-def _json(logger: object, method: str, event: Event) -> str:
-    if "exc_info" in event:
-        _add_traceback(event)
-    _drop_our_names(event)
-    fields = event if None not in event.values() else {k: v for k, v in event.items() if v is not None}
-    line = _encode({"time": f"{_utc.now()}Z", "level": method, **fields})
+def _json(level: str, text: str, fields: Event) -> str:
+    if "exc_info" in fields:
+        _add_traceback(fields)
+    _drop_our_names(fields)
+    if None in fields.values():
+        fields = {k: v for k, v in fields.items() if v is not None}
+    line = _encode({"time": f"{_utc.now()}Z", "level": level, "event": text, **fields})
     if "\\ud" in line:  # maybe half a surrogate pair, which is no valid JSON
-        line = _encode({"time": f"{_utc.now()}Z", "level": method, **{_valid(k): _valid(v) for k, v in fields.items()}})
+        valid = {_valid(k): _valid(v) for k, v in fields.items()}
+        line = _encode({"time": f"{_utc.now()}Z", "level": level, "event": _valid(text), **valid})
     return f"{line}\n"
 
 

@@ -4,7 +4,7 @@ The protocol edge fills it, the chain changes it, scripts and templates read it 
 `VARIABLES_2_3` and `VARIABLES_2_4`, the names Dovecot gives its parts.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 from types import MappingProxyType
@@ -13,10 +13,6 @@ from typing import Any
 from authlua.fields import Fields
 from authlua.results import PassdbResult
 from authlua.secret import Secret
-
-Params = Iterable[tuple[str, str | None]]
-
-_PLAIN = frozenset({str, int, bool, type(None)})
 
 _NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
@@ -31,6 +27,13 @@ class AuthRequest:
     * ``translated_user``: after translation, before any passdb; what the cache is keyed by.
     * ``requested_login_user``: who a master wants to become, while that is being decided.
     * ``master_user``: the master, once decided.
+
+    What the client said is read from its parameters when somebody asks; an unusable value counts as none
+    (``core:2.3.21.1:src/auth/auth-request-fields.c``).
+
+    Args:
+        params: what the client said, by name; of what it said twice, the last.
+        mech: upper case; empty for a lookup without authentication (Dovecot's ``none``/``lookup``).
     """
 
     # defaults stand on the class: most requests change few of them, and a request is made for every login
@@ -44,57 +47,33 @@ class AuthRequest:
     credentials: str | None = None
     """The stored password (with its scheme) the passdb came up with; never printed."""
     session_pid: int | None = None
-    cuid = 0
+    cuid: int = 0
     """The number of the connection it came on."""
     channel_binding: bytes | None = None
     """What binds the exchange to the client's TLS channel, once the client process has told."""
     userdb_fields: Fields | None = None
     """`None` until a passdb's ``userdb_*`` field or a userdb starts the userdb reply."""
-    skip_password_check = False
-    passdbs_seen_user_unknown = False
-    passdbs_seen_internal_failure = False
-    userdbs_seen_internal_failure = False
-    nodelay = False
+    skip_password_check: bool = False
+    passdbs_seen_user_unknown: bool = False
+    passdbs_seen_internal_failure: bool = False
+    userdbs_seen_internal_failure: bool = False
+    nodelay: bool = False
     """Some passdb asked that a failure be told at once, whether or not that passdb failed."""
-    failed = False
+    failed: bool = False
     """A field spoilt this lookup (``allow_nets``, ``fail``, an empty user name)."""
-    tempfail = False
+    tempfail: bool = False
     """A userdb field asked for a temporary failure."""
-    userdb_prefetched = False
+    userdb_prefetched: bool = False
     """A passdb started the userdb reply."""
     result: PassdbResult | None = None
     """What the login came to; `None` as long as that is open."""
-    policy_asked = False
+    policy_asked: bool = False
     """The policy server was asked before the first passdb."""
-    policy_refused = False
-    policy_delay = 0
+    policy_refused: bool = False
+    policy_delay: int = 0
     """Seconds the policy server let it wait, or would have."""
     cached: bool | None = None
     """The last passdb asked was answered from the cache; `None`: it is not cached."""
-
-    # what the client said is read from its parameters when somebody asks, once (`_READ`)
-    service: str
-    session: str | None
-    lip: str | None
-    rip: str | None
-    lport: int
-    rport: int
-    real_lip: str | None
-    real_rip: str | None
-    real_lport: int
-    real_rport: int
-    local_name: str | None
-    client_id: str | None
-    secured: str
-    """``""``, ``"secured"`` or ``"TLS"``, the values of ``%{secured}``."""
-    valid_client_cert: bool
-    cert_username: str | None
-    ssl_ja3_hash: str | None
-    ssl_client_cert_fp: str | None
-    ssl_client_cert_pubkey_fp: str | None
-    no_penalty: bool
-    final_resp_ok: bool
-    debug: bool
 
     def __init__(
         self,
@@ -106,26 +85,31 @@ class AuthRequest:
         client_pid: int = 0,
     ) -> None:
         if service is not None:
-            self.service = service
-        self._params = params
+            params = {"service": service, **params}
+        self.params = params
         self.mech = mech
-        """Upper case; empty for a lookup without authentication (Dovecot's ``none``/``lookup``)."""
         self.id = id
         self.client_pid = client_pid
         self.passdb_fields = Fields()
+        self.debug = "debug" in params
+        """The client wants this request's every step logged."""
+        self.cert_username: str | None = _text(params, "cert_username")
+        """The name in the client's certificate."""
 
     def state(self) -> tuple[Any, ...]:
         """All that a script may ask of this request, as plain values for another process; not its password."""
-        kept = {name: value for name, value in self.__dict__.items() if type(value) in _PLAIN and name != "credentials"}
+        kept = {name: value for name in _STATE if (value := getattr(self, name)) != _DEFAULTS[name]}
         userdb = self.userdb_fields
-        return dict(self._params), kept, list(self.passdb_fields), None if userdb is None else list(userdb)
+        return dict(self.params), kept, list(self.passdb_fields), None if userdb is None else list(userdb)
 
     @classmethod
     def restored(cls, state: tuple[Any, ...], password: bytes | None = None) -> "AuthRequest":
         """The request that `state` was taken of."""
         params, kept, passdb_fields, userdb_fields = state
         request = cls(params=params)
-        request.__dict__.update(kept)
+        request.cert_username = None
+        for name, value in kept.items():
+            setattr(request, name, value)
         request.passdb_fields = Fields(passdb_fields)
         if userdb_fields is not None:
             request.userdb_fields = Fields(userdb_fields)
@@ -133,13 +117,111 @@ class AuthRequest:
             request.password = Secret(password)
         return request
 
-    def __getattr__(self, name: str) -> Any:
-        """What the client said about *name*; an unusable value counts as none."""
-        read = _READ.get(name)
-        if read is None:
-            raise AttributeError(f"AuthRequest has no {name}")
-        value = self.__dict__[name] = read(self)
-        return value
+    # --- what the client said ------------------------------------------------
+
+    @property
+    def service(self) -> str:
+        """2.3 says ``service``, 2.4 ``protocol``; the last one counts."""
+        params = self.params
+        if "protocol" not in params:
+            return params.get("service") or ""
+        said = [value for name, value in params.items() if name in ("service", "protocol")]
+        return said[-1] or ""
+
+    @property
+    def session(self) -> str | None:
+        """The session id of the client process."""
+        return _text(self.params, "session")
+
+    @property
+    def lip(self) -> str | None:
+        """The address the client connected to."""
+        return _ip(self.params.get("lip"))
+
+    @property
+    def rip(self) -> str | None:
+        """The client's address."""
+        return _ip(self.params.get("rip"))
+
+    @property
+    def lport(self) -> int:
+        """The port the client connected to; 0 if it is not known."""
+        return _port(self.params.get("lport"))
+
+    @property
+    def rport(self) -> int:
+        """The client's port; 0 if it is not known."""
+        return _port(self.params.get("rport"))
+
+    @property
+    def real_lip(self) -> str | None:
+        """`lip`, before any proxy in between."""
+        return _ip(self.params.get("real_lip")) or self.lip
+
+    @property
+    def real_rip(self) -> str | None:
+        """`rip`, behind which there may be a proxy in between."""
+        return _ip(self.params.get("real_rip")) or self.rip
+
+    @property
+    def real_lport(self) -> int:
+        """The port that belongs to `real_lip`."""
+        return _port(self.params.get("real_lport")) or self.lport
+
+    @property
+    def real_rport(self) -> int:
+        """The port that belongs to `real_rip`."""
+        return _port(self.params.get("real_rport")) or self.rport
+
+    @property
+    def local_name(self) -> str | None:
+        """The TLS server name the client asked for."""
+        return _text(self.params, "local_name")
+
+    @property
+    def client_id(self) -> str | None:
+        """What the client said of itself (IMAP's ID)."""
+        return _text(self.params, "client_id")
+
+    @property
+    def secured(self) -> str:
+        """``""``, ``"secured"`` or ``"TLS"``, the values of ``%{secured}``."""
+        params = self.params
+        if "secured" not in params:
+            return ""
+        return "TLS" if params["secured"] == "tls" else "secured"
+
+    @property
+    def valid_client_cert(self) -> bool:
+        """The client has shown a certificate, and the client process has verified it."""
+        return "valid-client-cert" in self.params
+
+    @property
+    def ssl_ja3_hash(self) -> str | None:
+        """A hash of how the client speaks TLS."""
+        return _text(self.params, "ssl_ja3_hash")
+
+    @property
+    def ssl_client_cert_fp(self) -> str | None:
+        """The fingerprint of the client's certificate."""
+        return _text(self.params, "ssl_client_cert_fp")
+
+    @property
+    def ssl_client_cert_pubkey_fp(self) -> str | None:
+        """The fingerprint of the public key in the client's certificate."""
+        return _text(self.params, "ssl_client_cert_pubkey_fp")
+
+    @property
+    def no_penalty(self) -> bool:
+        """Failures of this request count against no address."""
+        return "no-penalty" in self.params
+
+    @property
+    def final_resp_ok(self) -> bool:
+        """The client takes a mech's last data together with the reply."""
+        return "final-resp-ok" in self.params
+
+    # --- names ---------------------------------------------------------------
 
     @property
     def username(self) -> str | None:
@@ -158,6 +240,37 @@ class AuthRequest:
 
     def __repr__(self) -> str:
         return f"<AuthRequest {self.mech or 'lookup'} {self.service} user={self.user!r}>"
+
+
+_STATE = (
+    "mech",
+    "id",
+    "client_pid",
+    "user",
+    "original_user",
+    "translated_user",
+    "requested_login_user",
+    "master_user",
+    "realm",
+    "session_pid",
+    "cuid",
+    "skip_password_check",
+    "passdbs_seen_user_unknown",
+    "passdbs_seen_internal_failure",
+    "userdbs_seen_internal_failure",
+    "nodelay",
+    "failed",
+    "tempfail",
+    "userdb_prefetched",
+    "cert_username",
+)
+"""What else a script, or a template for it, may look at."""
+
+
+def _text(params: Mapping[str, str | None], name: str) -> str | None:
+    """Of *name*; ``""`` when it was said without a value."""
+    value = params.get(name)
+    return "" if value is None and name in params else value
 
 
 @lru_cache(maxsize=4096)
@@ -191,60 +304,6 @@ def is_usable(name: str, value: str | None) -> bool:
     return name not in ("lport", "rport", "real_lport", "real_rport") or _port(value) != 0
 
 
-def _text(name: str) -> Callable[[AuthRequest], object]:
-    def read(request: AuthRequest) -> str | None:
-        params = request._params
-        return (params[name] or "") if name in params else None
-
-    return read
-
-
-def _flag(name: str) -> Callable[[AuthRequest], object]:
-    return lambda request: name in request._params
-
-
-def _service(request: AuthRequest) -> str:
-    """2.3 says ``service``, 2.4 ``protocol``; the last one counts."""
-    params = request._params
-    if "protocol" not in params:
-        return params.get("service") or ""
-    said = [value for name, value in params.items() if name in ("service", "protocol")]
-    return said[-1] or ""
-
-
-def _secured(request: AuthRequest) -> str:
-    params = request._params
-    if "secured" not in params:
-        return ""
-    return "TLS" if params["secured"] == "tls" else "secured"
-
-
-_READ: Mapping[str, Callable[[AuthRequest], object]] = {
-    "service": _service,
-    "session": _text("session"),
-    "lip": lambda r: _ip(r._params.get("lip")),
-    "rip": lambda r: _ip(r._params.get("rip")),
-    "lport": lambda r: _port(r._params.get("lport")),
-    "rport": lambda r: _port(r._params.get("rport")),
-    "real_lip": lambda r: _ip(r._params.get("real_lip")) or r.lip,
-    "real_rip": lambda r: _ip(r._params.get("real_rip")) or r.rip,
-    "real_lport": lambda r: _port(r._params.get("real_lport")) or r.lport,
-    "real_rport": lambda r: _port(r._params.get("real_rport")) or r.rport,
-    "local_name": _text("local_name"),
-    "client_id": _text("client_id"),
-    "secured": _secured,
-    "valid_client_cert": _flag("valid-client-cert"),
-    "cert_username": _text("cert_username"),
-    "ssl_ja3_hash": _text("ssl_ja3_hash"),
-    "ssl_client_cert_fp": _text("ssl_client_cert_fp"),
-    "ssl_client_cert_pubkey_fp": _text("ssl_client_cert_pubkey_fp"),
-    "no_penalty": _flag("no-penalty"),
-    "final_resp_ok": _flag("final-resp-ok"),
-    "debug": _flag("debug"),
-}
-"""How each attribute follows from the parameters (``core:2.3.21.1:src/auth/auth-request-fields.c``)."""
-
-
 def _local(name: str | None) -> str | None:
     return None if name is None else name.partition("@")[0]
 
@@ -264,6 +323,9 @@ def _domain_first(request: AuthRequest) -> str | None:
 def _domain_last(request: AuthRequest) -> str | None:
     domain = _domain(request.user)
     return None if domain is None else domain.rpartition("@")[2]
+
+
+_DEFAULTS = {name: getattr(AuthRequest(), name) for name in _STATE}
 
 
 Variable = Callable[[AuthRequest], str | None]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authlua.logs import open_log
+from authlua.logs import ATOMIC, open_log, writer_of
 from authlua.secret import Secret
 
 FORMATS = ["text", "json", "logfmt", "journal", "dovecot"]
@@ -223,3 +223,41 @@ def test_importing_the_module_does_not_import_structlog():
     """What only prints a help text does not pay for a log."""
     code = "import sys, authlua.logs; sys.exit('structlog' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_lines_held_together_are_written_in_order_and_whole(pipe):
+    """However many there are, no write is longer than what a pipe keeps in one piece."""
+    log = open_log("text", "info", pipe.fd)
+    writer = writer_of(log)
+    assert writer is not None
+    writer.hold()
+    log.info("first")
+    assert pipe.lines() == []
+    for number in range(2 * ATOMIC // 100):
+        log.info("more", number=number, filling="x" * 100)
+    writer.release()
+    lines = pipe.lines()
+    assert lines[0].endswith(" first")
+    assert [line.split()[4] for line in lines[1:]] == [f"number={number}" for number in range(len(lines) - 1)]
+    log.info("at once")
+    assert len(pipe.lines()) == 1
+
+
+def test_no_held_write_is_longer_than_a_pipe_keeps_whole(pipe, monkeypatch):
+    """Workers write to the same descriptor."""
+    sizes: list[int] = []
+
+    def write(fd: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    log = open_log("text", "info", pipe.fd)
+    writer = writer_of(log)
+    assert writer is not None
+    writer.hold()
+    for _ in range(100):
+        log.info("more", filling="x" * 100)
+    writer.release()
+    assert len(sizes) > 1
+    assert max(sizes) <= ATOMIC

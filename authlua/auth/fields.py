@@ -41,6 +41,9 @@ MAX_ORDINARY = 1024
 MAX_DELAY = 300
 """Seconds that ``delay_until`` may hold a success back."""
 
+_USERDB_SPECIAL = frozenset({"tempfail", "user", "username", "domain", "userdb_import", "system_user"})
+"""Userdb fields with a meaning, or another name."""
+
 _KEEP_WORD = {Dialect.V2_3: "protected", Dialect.V2_4_0: "default", Dialect.V2_4: "default"}
 
 Note = Callable[[str, str, AuthRequest], None]
@@ -69,14 +72,28 @@ class FieldSetter:
             "nodelay": self._nodelay,
             "delay_until": self._check_delay,
         }
-        self._ordinary: set[str] = set()
-        """Names seen before that mean nothing to us, so that no rule need be tried on them again."""
+        self._ordinary: dict[str, str] = {}
+        """Names seen before that mean nothing to us, so that no rule need be tried on them again: the userdb field
+        that one is for, ``""`` if it is for none."""
+
+    def set_passdb_fields(
+        self, request: AuthRequest, fields: Iterable[tuple[str, str | None]], *, default_scheme: str
+    ) -> None:
+        """Fields from a passdb, in order."""
+        ordinary = self._ordinary
+        for name, value in fields:
+            userdb_name = ordinary.get(name)
+            if userdb_name is None:
+                self.set_passdb_field(request, name, value, default_scheme=default_scheme)
+                continue
+            request.passdb_fields.changing()[name] = value
+            if userdb_name:
+                if request.userdb_fields is None:
+                    request.userdb_fields = Fields()
+                request.userdb_fields.changing()[userdb_name] = value
 
     def set_passdb_field(self, request: AuthRequest, name: str, value: str | None, *, default_scheme: str) -> None:
         """One field from a passdb."""
-        if name in self._ordinary:
-            request.passdb_fields[name] = value
-            return
         if ":" in name:
             kept = self._suffix(request.passdb_fields, name)
             if kept is None:
@@ -90,7 +107,10 @@ class FieldSetter:
                 for key, imported in _imported(value):
                     self.set_userdb_field(request, key, imported)
             else:
-                self.set_userdb_field(request, name.removeprefix("userdb_"), value)
+                bare = name.removeprefix("userdb_")
+                self.set_userdb_field(request, bare, value)
+                if bare and ":" not in bare and bare not in _USERDB_SPECIAL:
+                    self._remember(name, bare)
         elif name == "passdb_import":
             for key, imported in _imported(value):
                 self.set_passdb_field(request, key, imported, default_scheme=default_scheme)
@@ -101,9 +121,13 @@ class FieldSetter:
             act = self._special.get(name)
             if act is not None:
                 act(request, value or "")
-            elif len(self._ordinary) < MAX_ORDINARY:
-                self._ordinary.add(name)
+            else:
+                self._remember(name, "")
             request.passdb_fields[name] = value
+
+    def _remember(self, name: str, userdb_name: str) -> None:
+        if len(self._ordinary) < MAX_ORDINARY:
+            self._ordinary[name] = userdb_name
 
     def set_userdb_field(self, request: AuthRequest, name: str, value: str | None) -> None:
         """One field from a userdb, or a passdb's ``userdb_`` field without its prefix."""

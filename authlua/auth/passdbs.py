@@ -230,8 +230,8 @@ class PassdbChain:
     def _import(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:
         """Set the fields of *reply*, and log what its result alone says."""
         result, fields, text = reply
-        for name, value in fields:
-            self._setter.set_passdb_field(request, name, value, default_scheme=entry.default_scheme)
+        if fields:
+            self._setter.set_passdb_fields(request, fields, default_scheme=entry.default_scheme)
         if result is OK:
             return OK
         if result is INTERNAL_FAILURE:
@@ -247,7 +247,11 @@ class PassdbChain:
 
         ``core:2.3.21.1:src/auth/passdb-lua.c:passdb_lua_lookup``
         """
-        stored = next((value for name, value in reply.fields if name == "password"), None)
+        stored: str | None = None
+        for name, value in reply.fields:
+            if name == "password":
+                stored = value
+                break
         if stored and not (stored[0] == "{" and stored.find("}") == len(stored) - 1 > 0):
             if "nopassword" in request.passdb_fields:
                 self._info(entry, request, "nopassword given and password is not empty")
@@ -349,8 +353,7 @@ class PassdbChain:
                 found.last_success = False
                 return None
             found.last_success = result is OK
-        for name, value in found.fields:
-            self._setter.set_passdb_field(request, name, value, default_scheme=entry.default_scheme)
+        self._setter.set_passdb_fields(request, found.fields, default_scheme=entry.default_scheme)
         request.credentials = found.credentials
         return result
 
@@ -368,19 +371,20 @@ class PassdbChain:
             entry = chain[at]
             request.credentials = None
             started = perf_counter() if self._observe is not None else 0.0
-            if not self._expand(entry, entry.default_fields, request):
+            if entry.default_fields and not self._expand(entry, entry.default_fields, request):
                 result = INTERNAL_FAILURE
             elif self._cache is None or entry.cache_key is None:
                 result = await step(entry, request)
             else:
                 result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, step)
-            if result is OK and "noauthenticate" in request.passdb_fields:
+            fields = request.passdb_fields
+            if result is OK and "noauthenticate" in fields:
                 result = NEXT
             if self._observe is not None:
                 cached = "" if self._cache is None or entry.cache_key is None else "hit" if request.cached else "miss"
-                fields = {"passdb": entry.name, "result": result.name.lower(), "cache": cached}
-                self._observe("auth_passdb_request_finished", request, fields, perf_counter() - started)
-            if not self._expand(entry, entry.override_fields, request):
+                found = {"passdb": entry.name, "result": result.name.lower(), "cache": cached}
+                self._observe("auth_passdb_request_finished", request, found, perf_counter() - started)
+            if entry.override_fields and not self._expand(entry, entry.override_fields, request):
                 result = INTERNAL_FAILURE
             if entry.deny and result is not USER_UNKNOWN:
                 if result is not INTERNAL_FAILURE:
@@ -402,8 +406,7 @@ class PassdbChain:
                 success = rule.success
             if rule.verified or (rule.verified is None and result is OK):
                 request.skip_password_check = True
-            request.passdb_fields.discard("nopassword")
-            request.passdb_fields.discard("noauthenticate")
+            fields.discard("nopassword", "noauthenticate")
             chain, at = self._after(chain, at, request, result)
             if result is OK or result is NEXT:
                 _snapshot(request)

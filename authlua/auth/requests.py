@@ -1,5 +1,7 @@
 """From what a client or master said to an `AuthRequest`."""
 
+from collections.abc import Mapping
+
 from authlua.dialect import Dialect
 from authlua.protocol import Params, unescape
 from authlua.request import AuthRequest, is_usable
@@ -10,22 +12,31 @@ _REMEMBERED = {"lip": "real_lip", "rip": "real_rip", "lport": "real_lport", "rpo
 
 
 def new_request(
-    params: Params, *, id: int, mech: str = "", client_pid: int = 0, dialect: Dialect = Dialect.V2_4
+    params: Params,
+    *,
+    id: int,
+    mech: str = "",
+    client_pid: int = 0,
+    dialect: Dialect = Dialect.V2_4,
+    named: Mapping[str, str | None] | None = None,
 ) -> AuthRequest:
     """A request with all that its parameters say.
 
     Unknown names and unusable values are ignored; of repeated ones the last counts, but ``real_*`` default to the
     first address and port, and all ``forward_fields`` count.
+
+    Args:
+        named: ``dict(params)``, where that is at hand.
     """
-    named = dict(params)
+    if named is None:
+        named = dict(params)
     if len(named) != len(params):
         named = {name: value for name, value in params if is_usable(name, value)}
         for name, value in params:
             if name in _REMEMBERED and is_usable(name, value):
                 named.setdefault(_REMEMBERED[name], value)
     if not mech:
-        for name in _OF_LOGINS:
-            named.pop(name, None)
+        named = {name: value for name, value in named.items() if name not in _OF_LOGINS}
     request = AuthRequest(params=named, mech=mech, id=id, client_pid=client_pid)
     if "forward_fields" in named:
         for name, value in params:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from authlua.errors import ScriptError
 from authlua.lua.calls import Calls
-from authlua.lua.conversion import text
+from authlua.lua.conversion import text, whole_text
 from authlua.lua.engine import DONE, MISSING, RAISED, Step
 from authlua.lua.script import raised
 from authlua.request import AuthRequest
@@ -65,8 +65,8 @@ USERDB_LOOKUP = Function(
 )
 
 
-_names: dict[bytes, str] = {}
-"""Field names seen before, as text; all of them can be sent."""
+MAX_SHAPES = 256
+"""How many sets of field names are remembered of a script."""
 
 
 class Judge:
@@ -77,6 +77,8 @@ class Judge:
         self._log = calls.log
         self._whole = calls.options.version not in ("5.1", "5.2", "luajit")
         self._keeps_empty = calls.rules.is_2_4
+        self._shapes: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        """Keys of tables it returned, as text; all of them can be sent."""
 
     def passdb(self, function: Function, step: Step, request: AuthRequest) -> PassdbReply:
         """The reply of a passdb function."""
@@ -139,18 +141,20 @@ class Judge:
         return int(number) if not self._whole or number == int(number) else 0
 
     def _fields(self, step: Step, request: AuthRequest) -> list[Field]:
+        keys, values = step[3::2], step[4::2]
+        names = self._shapes.get(keys)
+        if names is not None:  # nearly always: a script that returns a table returns the same fields each time
+            try:
+                texts = whole_text(b"\0".join(values)).split("\0")
+            except TypeError:
+                texts = []
+            if len(texts) == len(names) and all(texts):
+                return list(zip(names, texts, strict=True))
         fields: list[Field] = []
-        rest = iter(step)
-        next(rest), next(rest), next(rest)
-        for key in rest:
-            value = next(rest)
-            name = _names.get(key)
-            if name is not None and type(value) is bytes and value and 0 not in value:  # nearly always
-                fields.append((name, value.decode("utf-8", "surrogateescape")))
-            elif name is not None and type(value) is int and value >= 0:
-                fields.append((name, str(value)))
-            else:
-                self._add(fields, key, value, request)
+        for key, value in zip(keys, values, strict=True):
+            self._add(fields, key, value, request)
+        if len(fields) == len(keys) and len(self._shapes) < MAX_SHAPES:
+            self._shapes[keys] = tuple(name for name, _ in fields)
         return fields
 
     def _add(self, fields: list[Field], key: Any, value: Any, request: AuthRequest) -> None:
@@ -159,8 +163,6 @@ class Judge:
         if not name or any(char in name for char in "\t\r\n"):
             self._warn(_unusable(key), request)
             return
-        if len(_names) < 1000:
-            _names[key] = name
         if type(value) is bytes:
             value = text(value)
         elif type(value) is bool:

@@ -92,6 +92,7 @@ class ClientConnection:
         self._wire = WIRE[dialect]
         self.kind = kind
         self._mechs = {mech.name: mech for mech in mechs}
+        self._exact = kind is ClientKind.TOKEN_LOGIN
         self._spid = spid
         self.cuid = cuid
         self.cookie = cookie
@@ -226,27 +227,28 @@ class ClientConnection:
         return not self._owed.total() and _Turn.RUNNING not in self._turns.values()
 
     def _auth(self, rest: str) -> Auth | None:
-        number, *fields = rest.split("\t")
-        id = parse_number(number)
+        fields = rest.split("\t")
+        id = parse_number(fields[0])
         if not id:
             raise RemoteProtocolError("AUTH needs an id from 1 to 4294967295")
         if id in self._turns:
             raise RemoteProtocolError(f"AUTH reuses id {id}, which is still taken")
-        if not fields:
+        if len(fields) < 2:
             raise RemoteProtocolError("AUTH without a mechanism")
-        name = fields[0] if self.kind is ClientKind.TOKEN_LOGIN else fields[0].upper()
-        mech = self._mechs.get(name)
+        name = fields[1]
+        mech = self._mechs.get(name) or (None if self._exact else self._mechs.get(name.upper()))
         if mech is None:
-            raise RemoteProtocolError(f"AUTH asks for mechanism {fields[0][:64]!a}, which was not offered")
+            raise RemoteProtocolError(f"AUTH asks for mechanism {name[:64]!a}, which was not offered")
         if "\x01" in rest:
             fields = [unescape_string(field) for field in fields]
-        parts = [field.partition("=") for field in fields[1:]]
-        response = parts.pop()[2] if parts and parts[-1][0] == "resp" else None
-        params = [(name, value if equals else None) for name, equals, value in parts]
-        names = dict(params)
-        if "resp" in names:
+        response: str | None = None
+        if fields[-1].startswith("resp=") or fields[-1] == "resp":
+            response = fields.pop()[5:]  # a secret, so it is gone before anything is remembered
+        params = list(map(_PAIRS.__getitem__, fields[2:]))
+        named = dict(params)
+        if "resp" in named:
             raise RemoteProtocolError("AUTH has a parameter after resp=")
-        if "service" not in names and "protocol" not in names:
+        if "service" not in named and "protocol" not in named:
             raise RemoteProtocolError("AUTH without service= or protocol=")
         initial: Secret | None = None
         if response is not None and (response or self.minor >= 2):
@@ -256,7 +258,7 @@ class ClientConnection:
                 return None
             initial = Secret(data)
         self._turns[id] = _Turn.RUNNING
-        return Auth(id, mech.name, params, initial)
+        return Auth(id, mech.name, params, initial, named)
 
     def _cont(self, rest: str) -> Cont | Cancel | None:
         number, tab, text = rest.partition("\t")
@@ -303,6 +305,23 @@ class ClientConnection:
     def _refuse(self, id: int, reason: str) -> None:
         self._out.append(f"FAIL\t{id}\tcode=invalid_base64\treason={reason}\n")
 
+
+class _Pairs(dict[str, tuple[str, str | None]]):
+    """Parameters taken apart. Most come again with the next login, so short ones are remembered; no secret is one."""
+
+    def __missing__(self, field: str) -> tuple[str, str | None]:
+        pair = split_param(field)
+        if len(field) <= MAX_REMEMBERED[1]:
+            if len(self) >= MAX_REMEMBERED[0]:
+                self.clear()
+            self[field] = pair
+        return pair
+
+
+MAX_REMEMBERED = (4096, 64)
+"""How many parameters are remembered, and how long one may be."""
+
+_PAIRS = _Pairs()
 
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
 

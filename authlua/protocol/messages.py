@@ -3,7 +3,7 @@
 Field lists are ``(name, value)`` in wire order; a value of `None` prints the bare name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from authlua.protocol.escaping import escape
@@ -30,6 +30,8 @@ class Auth(NamedTuple):
     params: Params
     initial: Secret | None
     """The initial response; `None` (there is none) is not the same as an empty one."""
+    named: Mapping[str, str | None]
+    """The parameters by name; of what was said twice, the last."""
 
 
 class Cont(NamedTuple):

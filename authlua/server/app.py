@@ -12,6 +12,7 @@ import trio
 from authlua.auth import Policy
 from authlua.config import Settings
 from authlua.errors import ConfigError, ScriptError
+from authlua.logs import writer_of
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
@@ -41,7 +42,7 @@ class App:
         self.core = core
         self.log = log
         self.spid = os.getpid()
-        self.ready = Ready()
+        self.ready = Ready(writer_of(log))
         self.failures = FailureQueue(settings.auth.failure_delay)
         self.expiry = Expiry(self.request_timeout)
         self.clients: set[Client] = set()
@@ -86,6 +87,7 @@ class App:
 
     def finished(self, request: AuthRequest, reply: Ok | Fail, started: float) -> None:
         """The one line that every login gets."""
+        duration = perf_counter() - started
         self._requests += 1
         if isinstance(reply, Ok):
             self._successes += 1
@@ -105,11 +107,11 @@ class App:
             cached=request.cached,
             code=code,
             reason=reason,
-            duration=round((perf_counter() - started) * 1e6),
+            duration=round(duration * 1e6),
         )
         if self.metrics is not None:
             result = "ok" if isinstance(reply, Ok) else code or "fail"
-            self.metrics.login(request.mech, request.service, result, perf_counter() - started)
+            self.metrics.login(request.mech, request.service, result, duration)
         policy = self.core.auth.policy
         if policy is not None and request.result is not None:
             self.tasks.start_soon(self._report, policy, request, request.result)

@@ -150,7 +150,9 @@ class Client(Connection):
         app = self._app
         core = app.core
         started = perf_counter()
-        request = new_request(auth.params, id=auth.id, mech=auth.mech, client_pid=self._pid, dialect=app.dialect)
+        request = new_request(
+            auth.params, id=auth.id, mech=auth.mech, client_pid=self._pid, dialect=app.dialect, named=auth.named
+        )
         request.cuid = self._codec.cuid
         conversation = core.auth.authenticate(request, auth.initial, login=self._login)
         step = self._advance(request, conversation, None)

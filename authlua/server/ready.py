@@ -8,9 +8,12 @@ how many connections there are, and a request that never waits needs no task of 
 import select
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Protocol
 
 import trio
+
+from authlua.logs import Writer
 
 READ_SIZE = 16384
 """Bytes taken from a connection at a time, so that nobody's flood starves the others."""
@@ -32,9 +35,14 @@ class Pollable(Protocol):
 
 
 class Ready:
-    """The epoll set and the task that serves it."""
+    """The epoll set and the task that serves it.
 
-    def __init__(self) -> None:
+    Args:
+        lines: the log, if its lines about requests that are served together are to be written together.
+    """
+
+    def __init__(self, lines: Writer | None = None) -> None:
+        self._lines = lines
         self._epoll = select.epoll()
         self._served: dict[int, Pollable] = {}
 
@@ -56,13 +64,22 @@ class Ready:
     async def run(self) -> None:
         """Serve until cancelled."""
         epoll = self._epoll
-        served = self._served
         while True:
             await trio.lowlevel.wait_readable(epoll)
-            for fd, events in epoll.poll(0):
-                one = served.get(fd)
+            self.serve(epoll.poll(0))
+
+    def serve(self, happened: Iterable[tuple[int, int]]) -> None:
+        """Serve all that is ready: descriptors with their events."""
+        if self._lines is not None:
+            self._lines.hold()
+        try:
+            for fd, events in happened:
+                one = self._served.get(fd)
                 if one is not None:
                     one.ready(events)
+        finally:
+            if self._lines is not None:
+                self._lines.release()
 
     def close(self) -> None:
         """Give the set back."""

@@ -100,12 +100,19 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     place.close()
 
 
+def _param(name: str, value: object) -> tuple[str, str | None]:
+    """What a client says so that attribute *name* has *value*."""
+    return (name.replace("_", "-"), None) if value is True else (name, str(value).replace("TLS", "tls"))
+
+
 def login(user: str | None = "alice", **attributes: Any) -> AuthRequest:
     """A PLAIN login to imap."""
-    request = AuthRequest("imap", mech="PLAIN", id=1)
+    said = {name: value for name, value in attributes.items() if isinstance(getattr(AuthRequest, name, 0), property)}
+    params = dict(_param(*pair) for pair in said.items())
+    request = AuthRequest(mech="PLAIN", id=1, params={"service": "imap"} | params)
     request.user = request.original_user = user
-    for name, value in attributes.items():
-        setattr(request, name, value)
+    for name in attributes.keys() - said.keys():
+        setattr(request, name, attributes[name])
     return request
 
 

@@ -80,8 +80,7 @@ def test_every_probe_gives_what_dovecot_gives(probed, bench: Bench, tmp_path: Pa
     assert_same(probes(passdb_log), probes("\n".join(map(line, bench.lines))))
     bench.lines.clear()
 
-    lookup = login("some.one@example.com")
-    lookup.mech, lookup.service = "", "lmtp"
+    lookup = login("some.one@example.com", service="lmtp", mech="")
     computing(bench.userdb(script, dialect).lookup(lookup))
     assert_same(probes(userdb_log), probes("\n".join(bench.texts)))
 

@@ -36,17 +36,9 @@ DIFFERENT = {
 def request_of(recorded: dict[str, Any], name: str) -> AuthRequest:
     """The request that was sent to Dovecot when *recorded* was."""
     sent = recorded["requests"][name]
-    request = AuthRequest(sent["service"], mech="PLAIN")
+    request = AuthRequest(mech="PLAIN", params={name: sent[name] for name in sent.keys() - {"user", "password"}})
     request.user = request.original_user = request.translated_user = sent["user"]
     request.password = Secret(sent["password"].encode())
-    request.rip, request.lip = sent.get("rip"), sent.get("lip")
-    request.rport, request.lport = int(sent.get("rport", 0)), int(sent.get("lport", 0))
-    request.real_rip, request.real_lip = sent.get("real_rip"), sent.get("real_lip")
-    request.real_rport, request.real_lport = int(sent.get("real_rport", 0)), int(sent.get("real_lport", 0))
-    request.session, request.local_name = sent.get("session"), sent.get("local_name")
-    request.client_id = sent.get("client_id")
-    request.secured = "secured" if "secured" in sent else ""
-    request.valid_client_cert = "valid-client-cert" in sent
     request.passdb_fields = Fields(recorded["passdb_fields"].items())
     request.userdb_fields = Fields(recorded["userdb_fields"].items())
     return request
