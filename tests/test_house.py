@@ -32,7 +32,8 @@ KEPT_TO = {
     "lupa": {"lua"},
     "trio": {"server", "services", "cli"},
     "structlog": {"logs", "server"},  # the server only names the type of the log it is given
-    "h11": {"server", "services"},
+    "h11": {"server"},
+    "httptools": {"services"},
     "hiredis": {"services"},
     "bcrypt": {"passwords"},
     "argon2": {"passwords"},

@@ -1,24 +1,28 @@
 """HTTP for scripts: requests as Dovecot's client makes them, waiting on trio.
 
-The bytes of HTTP/1.1 are h11's business. What is tried again, followed or given up, and in which words, is Dovecot's
-(``core:2.3.21.1:src/lib-http/http-client-request.c``; texts as seen on 2.3.19.1 and 2.4.1). What keeps a request from
-being answered is an answer too, with one of Dovecot's status codes from 9000 on.
+The bytes of HTTP/1.1 are `http_codec`'s business. What is tried again, followed or given up, and in which words, is
+Dovecot's (``core:2.3.21.1:src/lib-http/http-client-request.c``; texts as seen on 2.3.19.1 and 2.4.1). What keeps a
+request from being answered is an answer too, with one of Dovecot's status codes from 9000 on.
+
+A request on a connection that is there already costs one call to write, one wait, one call to read: no task, no
+stream object, no time limit but one.
 """
 
 import base64
+import errno
 import json
 import os
-import select
+import socket
 import ssl
 from collections.abc import Sequence
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from time import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import h11
 import trio
 
+from authlua.services.http_codec import BadRequest, BadResponse, Header, Limits, ResponseReader, encode_request
 from authlua.urls import Url, parse_url
 
 ABORTED, BAD_URL, NO_HOST, NO_CONNECTION, BAD_REDIRECT, LOST, BAD_RESPONSE, TIMED_OUT = (
@@ -32,10 +36,18 @@ ABORTED, BAD_URL, NO_HOST, NO_CONNECTION, BAD_REDIRECT, LOST, BAD_RESPONSE, TIME
     9008,
 )
 
+_KINDS = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}
+"""Whose limits a method has; all others write."""
+
+_REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+"""Methods that do the same when they are done twice (RFC 9110 section 9.2.2)."""
+
 CONTINUE_TIMEOUT = 2.0
 """Seconds to wait for ``100 Continue`` before the payload is sent all the same."""
 
-Header = tuple[str, str]
+IDLE_TIME = 60.0
+"""Seconds that a connection is kept when ``max_idle_time`` is 0: to Dovecot that means for ever, but its worker has
+one, and here there are as many as there ever were requests at once."""
 
 
 class Options(NamedTuple):
@@ -43,7 +55,7 @@ class Options(NamedTuple):
 
     user_agent: str = ""
     max_idle_time: float = 0
-    """How long a connection is kept for the next request."""
+    """How long a connection is kept for the next request; 0: `IDLE_TIME`."""
     auto_redirect: bool = True
     auto_retry: bool = True
     request_max_redirects: int = 0
@@ -63,6 +75,9 @@ class Options(NamedTuple):
     soft_connect_timeout: float = 0
     """After this long the host's next address is tried; 0: after the whole connect timeout."""
     max_auto_retry_delay: float = 0
+    response_hdr_max_size: int = 0
+    response_hdr_max_field_size: int = 0
+    response_hdr_max_fields: int = 0
     proxy_url: str = ""
     proxy_socket_path: str = ""
     proxy_username: str = ""
@@ -118,8 +133,10 @@ async def submit(
     client = clients.get(options)
     if client is None:
         client = clients[options] = Client(Options(**json.loads(options)))
-    words = headers.decode("latin-1").split("\n")
-    pairs = list(zip(words[::2], words[1::2], strict=False))
+    pairs: list[Header] = []
+    if headers:
+        words = headers.decode("latin-1").split("\n")
+        pairs = list(zip(words[::2], words[1::2], strict=False))
     return await client.submit(
         Request(method.decode("latin-1"), parse_url(url.decode("latin-1")), payload, expect, pairs)
     )
@@ -141,27 +158,54 @@ class _Lost(Exception):
 
 
 class _Connection:
-    """One connection, and where in HTTP it is."""
+    """One connection: a plain socket, or one with TLS over it."""
 
-    def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
-        self.stream = stream
-        self.http = h11.Connection(h11.CLIENT)
+    __slots__ = ("_sock", "_stream", "owing", "used")
+
+    def __init__(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None = None) -> None:
         self._sock = sock
+        self._stream = stream
+        self.used = False
+        """A request was answered on it before."""
+        self.owing = False
+        """A request was answered before all of it was sent."""
 
     @property
     def quiet(self) -> bool:
         """Whether nothing came since the last answer; the end of the connection counts as something."""
-        poll = select.poll()
-        poll.register(self._sock.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
-    async def receive(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next event."""
+    async def send(self, data: bytes) -> None:
+        """Send all of *data*; raises `OSError` or `trio.BrokenResourceError`."""
+        if self._stream is not None:
+            await self._stream.send_all(data)
+            return
         while True:
-            event = self.http.next_event()
-            if event is not h11.NEED_DATA:
-                return event
-            self.http.receive_data(bytes(await self.stream.receive_some(65536)))
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+            await trio.lowlevel.wait_writable(self._sock)
+
+    async def receive(self) -> bytes:
+        """What comes next, empty at the end; raises `OSError` or `trio.BrokenResourceError`."""
+        if self._stream is not None:
+            return bytes(await self._stream.receive_some(65536))
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                return self._sock.recv(65536)
+            except BlockingIOError:
+                continue
 
     def close(self) -> None:
         """End it, now."""
@@ -176,26 +220,46 @@ class Client:
         self._proxy = parse_url(options.proxy_url) if options.proxy_url else None
         self._idle: dict[tuple[bool, str, int], list[tuple[float, _Connection]]] = {}
         self._reaping = False
+        self.limits = Limits(
+            options.response_hdr_max_size, options.response_hdr_max_field_size, options.response_hdr_max_fields
+        )
+        """Of the heads of responses."""
+        kinds = ("read", "write", "delete")
+        self._patience: dict[str, tuple[int, float]] = {
+            kind: (
+                getattr(options, f"{kind}_request_max_attempts") or options.request_max_attempts,
+                getattr(options, f"{kind}_request_timeout") or options.request_timeout,
+            )
+            for kind in kinds
+        }
+
+    def patience(self, method: str) -> tuple[int, float]:
+        """How often a request is sent at most, and how many seconds each time may take."""
+        return self._patience[_KINDS.get(method, "write")]
 
     async def submit(self, request: Request) -> Answer:
         """Send *request*, again if need be, to wherever it is redirected."""
         queued = trio.current_time()
         absolute = self._options.request_absolute_timeout
-        with trio.CancelScope(deadline=queued + absolute if absolute else float("inf")) as scope:
-            try:
-                return await _Submission(self, self._options, request, queued).run()
-            except _GivenUp as end:
-                return Answer(end.status, end.reason.encode("utf-8", "replace"), b"", b"", "")
-        assert scope.cancelled_caught
+        if not absolute:
+            return await self._submit(request, queued)
+        with trio.move_on_at(queued + absolute):
+            return await self._submit(request, queued)
         waited = trio.current_time() - queued
         reason = f"Absolute request timeout expired (Request queued {waited:.3f} secs ago)"
         return Answer(TIMED_OUT, reason.encode(), b"", b"", "")
+
+    async def _submit(self, request: Request, queued: float) -> Answer:
+        try:
+            return await _Submission(self, self._options, request, queued).run()
+        except _GivenUp as end:
+            return Answer(end.status, end.reason.encode("utf-8", "replace"), b"", b"", "")
 
     # -- connections
 
     async def connection(self, url: Url, patience: float) -> _Connection:
         """An idle connection to where *url* is, or a new one."""
-        idle = self._idle.get((url.secure, url.host, url.port))
+        idle = self._idle.get(url[:3])
         while idle:
             _, connection = idle.pop()
             if connection.quiet:
@@ -215,11 +279,11 @@ class Client:
 
     def keep(self, url: Url, connection: _Connection) -> None:
         """Have *connection* for a later request, or end it."""
-        limit = self._options.max_idle_time
-        if not limit:
-            connection.close()
-            return
-        idle = self._idle.setdefault((url.secure, url.host, url.port), [])
+        limit = self._options.max_idle_time or IDLE_TIME
+        connection.used = True
+        idle = self._idle.get(url[:3])
+        if idle is None:
+            idle = self._idle[url[:3]] = []
         idle.append((trio.current_time() + limit, connection))
         if not self._reaping:
             self._reaping = True
@@ -245,24 +309,23 @@ class Client:
         options = self._options
         patience = options.connect_timeout or patience
         if options.proxy_socket_path:
-            sock = await self._dial(trio.socket.AF_UNIX, options.proxy_socket_path, options.proxy_socket_path, patience)
+            sock = await self._dial(socket.AF_UNIX, options.proxy_socket_path, options.proxy_socket_path, patience)
         else:
             sock = await self._reach(self._proxy or url, patience)
-        stream: trio.abc.Stream = trio.SocketStream(sock)
         try:
             if self._proxy is not None and url.secure and options.proxy_ssl_tunnel:
-                stream = await self._tunnel(stream, sock, url, patience)
+                await self._tunnel(_Connection(sock), url, patience)
             if url.secure:
-                stream = await self._encrypt(stream, url, patience)
+                return await self._encrypt(sock, url, patience)
         except BaseException:
             sock.close()
             raise
-        return _Connection(stream, sock)
+        return _Connection(sock)
 
-    async def _reach(self, url: Url, patience: float) -> trio.socket.SocketType:
+    async def _reach(self, url: Url, patience: float) -> socket.socket:
         """A connection to one of the host's addresses, tried in turn."""
         try:
-            found = await trio.socket.getaddrinfo(url.host, url.port, type=trio.socket.SOCK_STREAM)
+            found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise _GivenUp(NO_HOST, f"Failed to lookup host {url.host}: {error.strerror}") from error
         soft = self._options.soft_connect_timeout or patience
@@ -276,29 +339,34 @@ class Client:
         raise _GivenUp(NO_HOST, f"Failed to lookup host {url.host}: no address")
 
     @staticmethod
-    async def _dial(family: int, address: object, shown: str, patience: float) -> trio.socket.SocketType:
-        sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    async def _dial(family: int, address: Any, shown: str, patience: float) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            if family != trio.socket.AF_UNIX:
-                sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-            with trio.fail_after(patience):
-                await sock.connect(address)
+            sock.setblocking(False)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            problem = sock.connect_ex(address)
+            if problem in (errno.EINPROGRESS, errno.EAGAIN):
+                with trio.fail_after(patience):
+                    await trio.lowlevel.wait_writable(sock)
+                problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except trio.TooSlowError:
             sock.close()
             reason = f"connect({shown}) failed: Connection timed out in {patience:.3f} secs"
             raise _GivenUp(NO_CONNECTION, reason) from None
-        except OSError as error:
-            sock.close()
-            raise _GivenUp(NO_CONNECTION, f"connect({shown}) failed: {os.strerror(error.errno or 0)}") from error
         except BaseException:
             sock.close()
             raise
+        if problem:
+            sock.close()
+            raise _GivenUp(NO_CONNECTION, f"connect({shown}) failed: {os.strerror(problem)}")
         return sock
 
-    async def _encrypt(self, stream: trio.abc.Stream, url: Url, patience: float) -> trio.abc.Stream:
+    async def _encrypt(self, sock: socket.socket, url: Url, patience: float) -> _Connection:
         place = f"{url.host}:{url.port}"
         try:
-            encrypted = trio.SSLStream(stream, _tls(self._options), server_hostname=url.host, https_compatible=True)
+            plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            encrypted = trio.SSLStream(plain, _tls(self._options), server_hostname=url.host, https_compatible=True)
             with trio.fail_after(patience):
                 await encrypted.do_handshake()
         except trio.TooSlowError:
@@ -308,28 +376,24 @@ class Client:
             raise _GivenUp(NO_CONNECTION, f"SSL handshaking with {place} failed: {error.__cause__}") from error
         except OSError as error:  # what the options name is no good
             raise _GivenUp(NO_CONNECTION, f"Couldn't initialize SSL: {error}") from error
-        return encrypted
+        return _Connection(sock, encrypted)
 
-    async def _tunnel(
-        self, stream: trio.abc.Stream, sock: trio.socket.SocketType, url: Url, patience: float
-    ) -> trio.abc.Stream:
+    async def _tunnel(self, connection: _Connection, url: Url, patience: float) -> None:
         """Have the proxy pass everything on to where *url* is (RFC 9110 section 9.3.6)."""
         place = f"{url.host}:{url.port}"
-        connection = _Connection(stream, sock)
-        headers = [("Host", place), *self.proxy_headers()]
+        response = ResponseReader(self.limits, bodyless=True)
         try:
             with trio.fail_after(patience):
-                question = h11.Request(method="CONNECT", target=place, headers=headers)
-                await stream.send_all(connection.http.send(question))
-                event = await connection.receive()
-                while isinstance(event, h11.InformationalResponse):
-                    event = await connection.receive()
-        except (trio.TooSlowError, trio.BrokenResourceError, h11.RemoteProtocolError) as error:
+                await connection.send(encode_request("CONNECT", place, [("Host", place), *self.proxy_headers()]))
+                while not response.complete:
+                    data = await connection.receive()
+                    if not data:
+                        raise BadResponse("EOF")
+                    response.feed(data)
+        except (trio.TooSlowError, OSError, BadResponse) as error:
             raise _GivenUp(NO_CONNECTION, f"Tunnel to {place} failed: {error}") from error
-        if not isinstance(event, h11.Response) or not 200 <= event.status_code < 300:
-            status = event.status_code if isinstance(event, h11.Response) else "no answer"
-            raise _GivenUp(NO_CONNECTION, f"Tunnel to {place} failed: {status}")
-        return stream
+        if not 200 <= response.status < 300:
+            raise _GivenUp(NO_CONNECTION, f"Tunnel to {place} failed: {response.status}")
 
     def proxy_headers(self) -> list[Header]:
         """What tells the proxy who we are."""
@@ -355,9 +419,7 @@ class _Submission:
         self._queued = queued
         self._sent = queued
         self._attempts = 0
-        kind = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}.get(request.method, "write")
-        self._max_attempts: int = getattr(options, f"{kind}_request_max_attempts") or options.request_max_attempts
-        self._timeout: float = getattr(options, f"{kind}_request_timeout") or options.request_timeout
+        self._max_attempts, self._timeout = client.patience(request.method)
 
     async def run(self) -> Answer:
         redirects = 0
@@ -370,6 +432,8 @@ class _Submission:
                     await self._pause()
                     continue
                 raise _GivenUp(LOST, f"Connection lost: {lost} ({self._statistics})") from lost
+            if answer.status < 300:
+                return self._told(answer)
             location = _header(answer, "location")
             if self._options.auto_redirect and 300 <= answer.status < 400 and answer.status != 304 and location:
                 redirects += 1
@@ -434,93 +498,102 @@ class _Submission:
         request = self._request
         if self._attempts == 1:
             self._sent = trio.current_time()
-        connection = await self._client.connection(request.url, self._timeout)
-        try:
-            answer = await self._ask(connection, request)
-        except BaseException:
-            connection.close()
-            raise
-        http = connection.http
-        if http.our_state is h11.DONE and http.their_state is h11.DONE and answer.status != 408:
-            http.start_next_cycle()
+        while True:
+            connection = await self._client.connection(request.url, self._timeout)
+            try:
+                response, problem = await self._ask(connection, request)
+            except _Lost:
+                connection.close()
+                # whether the server had seen the request is not known, so only what may be repeated is
+                if connection.used and request.method in _REPEATABLE:
+                    continue
+                raise
+            except BaseException:
+                connection.close()
+                raise
+            break
+        if response.reusable and not (problem or connection.owing or response.status == 408):
             self._client.keep(request.url, connection)
         else:
             connection.close()
-        return answer
+        words = response.headers
+        headers = b"%s\n" % b"\n".join(words) if words else b""
+        return Answer(response.status, response.reason, headers, response.body, problem)
 
-    async def _ask(self, connection: _Connection, request: Request) -> Answer:
-        http, stream = connection.http, connection.stream
+    async def _ask(self, connection: _Connection, request: Request) -> tuple[ResponseReader, str]:
+        """What comes back for *request*, and what is wrong with its payload."""
         expecting = request.expect and bool(request.payload)
         target = request.url.target
         if self._client.has_proxy and not (request.url.secure and self._options.proxy_ssl_tunnel):
             target = f"{'https' if request.url.secure else 'http'}://{request.url.authority}{target}"
         try:
-            data = http.send(h11.Request(method=request.method, target=target, headers=self._headers(expecting)))
-            if not expecting:
-                data += self._payload(http)
-        except h11.LocalProtocolError as error:
+            data = encode_request(request.method, target, self._headers(expecting))
+        except BadRequest as error:
             raise _GivenUp(ABORTED, f"Request cannot be sent: {error}") from error
-        place = f"{request.url.host}:{request.url.port}"
-        try:
-            with trio.fail_after(self._timeout):
-                try:
-                    await stream.send_all(data)
-                    event = await self._head(connection, expecting)
-                except trio.BrokenResourceError as error:
+        if request.payload and not expecting:
+            data += request.payload
+        response = ResponseReader(self._client.limits, bodyless=request.method == "HEAD")
+        with trio.CancelScope(deadline=trio.current_time() + self._timeout) as scope:
+            try:
+                await connection.send(data)
+                if expecting:
+                    await self._continue(connection, response)
+                return response, await self._receive(connection, response, scope)
+            except BadResponse as error:
+                raise _GivenUp(BAD_RESPONSE, str(error)) from error
+            except (OSError, trio.BrokenResourceError) as error:
+                if not response.status:
+                    place = f"{request.url.host}:{request.url.port}"
                     raise _Lost(f"{place}: {error.__cause__ or error}") from error
-        except trio.TooSlowError:
-            raise _GivenUp(TIMED_OUT, f"Request timed out ({self._statistics})") from None
-        except h11.RemoteProtocolError as error:
-            if http.trailing_data == (b"", True):
-                raise _Lost(f"read({place}) failed: EOF") from error
-            raise _GivenUp(BAD_RESPONSE, f"Invalid HTTP response: {error}") from error
-        if event.status_code > 599:
+                return response, self._cut(response, str(error.__cause__ or error))
+        if not response.status:
+            raise _GivenUp(TIMED_OUT, f"Request timed out ({self._statistics})")
+        return response, f"Read timeout in {self._timeout:.3f} s after {response.size} bytes"
+
+    async def _receive(self, connection: _Connection, response: ResponseReader, scope: trio.CancelScope) -> str:
+        """Take in the rest of *response*; what is wrong with its payload."""
+        while not response.complete:
+            data = await connection.receive()
+            if not data:
+                if response.end():
+                    return ""
+                if not response.status:
+                    raise _Lost(f"read({self._request.url.host}:{self._request.url.port}) failed: EOF")
+                return self._cut(response, "EOF")
+            try:
+                response.feed(data)
+            except BadResponse as error:
+                if not response.status:
+                    raise
+                return self._cut(response, str(error))
+            if response.status:
+                scope.deadline = trio.current_time() + self._timeout
+        if response.status > 599:
             raise _GivenUp(BAD_RESPONSE, "Invalid HTTP status code in response")
-        headers = b"".join(b"%s\n%s\n" % (name, value) for name, value in event.headers)
-        payload, problem = await self._body(connection, place)
-        return Answer(event.status_code, event.reason, headers, payload, problem)
+        return ""
 
-    async def _head(self, connection: _Connection, expecting: bool) -> h11.Response:
-        """The final answer's head; on the way there, the payload is sent when the server wants it."""
-        while True:
-            event: object = None
-            with trio.move_on_after(CONTINUE_TIMEOUT if expecting else float("inf")):
-                event = await connection.receive()
-            if isinstance(event, h11.Response):
-                return event
-            if expecting and (event is None or (isinstance(event, h11.InformationalResponse))):
-                expecting = False
-                await connection.stream.send_all(self._payload(connection.http))
-            elif not isinstance(event, h11.InformationalResponse):
-                raise h11.RemoteProtocolError(f"unexpected {type(event).__name__}")
+    def _cut(self, response: ResponseReader, why: str) -> str:
+        place = f"{self._request.url.host}:{self._request.url.port}"
+        return f"Disconnected from {place} while reading the payload at offset {response.size}: {why}"
 
-    async def _body(self, connection: _Connection, place: str) -> tuple[bytes, str]:
-        """As much of the payload as comes, and what is wrong with it."""
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            while True:
-                with trio.fail_after(self._timeout):
-                    event = await connection.receive()
-                if not isinstance(event, h11.Data):
-                    return b"".join(pieces), ""
-                pieces.append(bytes(event.data))
-                size += len(event.data)
-        except trio.TooSlowError:
-            problem = f"Read timeout in {self._timeout:.3f} s after {size} bytes"
-        except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
-            problem = f"Disconnected from {place} while reading the payload at offset {size}: {error}"
-        return b"".join(pieces), problem
-
-    def _payload(self, http: h11.Connection) -> bytes:
-        data = http.send(h11.Data(data=self._request.payload)) if self._request.payload else b""
-        return (data or b"") + (http.send(h11.EndOfMessage()) or b"")
+    async def _continue(self, connection: _Connection, response: ResponseReader) -> None:
+        """Send the payload once the server wants it, or says nothing; not when it has answered already."""
+        with trio.move_on_after(CONTINUE_TIMEOUT):
+            while not (response.continued or response.status):
+                data = await connection.receive()
+                if not data:
+                    raise _Lost(f"read({self._request.url.host}:{self._request.url.port}) failed: EOF")
+                response.feed(data)
+        if response.status:
+            connection.owing = True
+        else:
+            await connection.send(self._request.payload or b"")
 
     def _headers(self, expecting: bool) -> list[Header]:
         """What Dovecot sends, in its order; then what the script added."""
         request = self._request
         url, payload = request.url, request.payload
-        ours: list[Header] = [("Host", url.authority), ("Date", formatdate(usegmt=True))]
+        ours: list[Header] = [("Host", url.authority), ("Date", _date(int(time())))]
         if url.userinfo is not None:
             ours.append(("Authorization", _basic(url.userinfo)))
         if self._client.has_proxy and not url.secure:
@@ -532,8 +605,15 @@ class _Submission:
         if payload is not None or request.method in ("POST", "PUT"):
             ours.append(("Content-Length", str(len(payload or b""))))
         ours.append(("Connection", "Keep-Alive"))
+        if not request.headers:
+            return ours
         theirs = {name.lower() for name, _ in request.headers}
         return [one for one in ours if one[0].lower() not in theirs] + list(request.headers)
+
+
+@lru_cache(2)
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)
 
 
 def _header(answer: Answer, name: str) -> str:

@@ -72,6 +72,57 @@ def test_requests_answers_and_refusals_are_those_of_dovecot(kind: type[Dovecot],
     assert pairs == []
 
 
+KEEP = """
+local client = dovecot.http.client{}
+local paths, number = { "/", "/", "/until-close", "/status/404", "/hang-up", "/" }, 0
+function auth_passdb_lookup()
+  number = number + 1
+  local response = client:request{ url = "http://127.0.0.1:PORT" .. paths[number], method = "GET" }:submit()
+  dovecot.i_info("PROBE " .. number .. " " .. response:status())
+  return 1, { password = "pass" }
+end
+function auth_userdb_lookup() return 1, {} end
+"""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(Dovecot23, marks=pytest.mark.dovecot, id="2.3"),
+        pytest.param(Dovecot24, marks=pytest.mark.dovecot24, id="2.4"),
+    ],
+)
+def test_connections_are_kept_as_dovecot_keeps_them(kind: type[Dovecot], bench: Bench):
+    """By default, until the server ends them."""
+    if reason := why_not(kind.series):
+        pytest.skip(reason)
+    theirs, ours = [], []
+    with (
+        Backend() as backend,
+        kind(KEEP.replace("PORT", str(backend.port)), auth_failure_delay="0", auth_debug="no") as dovecot,
+        RawConnection.connect(dovecot.sockets["client"]) as client,
+    ):
+        client.handshake(pid=4242)
+        for id in range(1, 7):
+            response = base64.b64encode(b"\0alice%d\0pass" % id).decode()
+            client.send(f"AUTH\t{id}\tPLAIN\tservice=imap\tresp={response}\n".encode())
+            dovecot.wait_for_log(f"PROBE {id} ")
+            theirs.append(backend.connections)
+
+    async def logins() -> None:
+        passdb = bench.passdb(KEEP.replace("PORT", str(backend.port)))
+        for _ in range(6):
+            await complete(passdb.lookup(login()))
+            ours.append(backend.connections)
+
+    with Backend() as backend:
+        trio.run(logins)
+    assert ours[:4] == theirs[:4] == [1, 1, 1, 2]
+    # a connection that breaks as it is used is one more try here, as a GET does no harm twice
+    assert (theirs[4:], ours[4:]) == ([2, 3], [3, 4])
+    assert bench.texts[4:] == ["PROBE 5 9005", "PROBE 6 200"]
+
+
 # -- script 02
 
 

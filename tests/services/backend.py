@@ -26,6 +26,7 @@ class Backend:
     /once                   as /hang-up the first time, then as /
     /half                   less body than announced, then the connection ends
     /garbage                what is no HTTP
+    /fields/NxM             200, with N header fields of M bytes
     /busy                   the first time 503 with ``Retry-After: 1``, then as /
     /late                   the first time 408, then as /
     ======================  =======================================================================================
@@ -144,6 +145,10 @@ class Backend:
         elif path.startswith(b"/status/"):
             code = path[8:]
             sock.sendall(b"HTTP/1.1 " + code + b" Said So\r\nContent-Length: 0\r\n\r\n")
+        elif path.startswith(b"/fields/"):
+            count, _, size = path[8:].partition(b"x")
+            fields = b"".join(b"X-%d: %s\r\n" % (n, b"x" * int(size)) for n in range(int(count)))
+            sock.sendall(b"HTTP/1.1 200 Many\r\n" + fields + b"Content-Length: 0\r\n\r\n")
         elif path == b"/big":
             sock.sendall(b"HTTP/1.1 200 Big\r\nContent-Length: %d\r\n\r\n" % (300_000 + len(body)))
             sock.sendall(b"x" * (300_000 + len(body)))

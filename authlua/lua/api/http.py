@@ -103,9 +103,6 @@ _WITHOUT_EFFECT = {
     "rawlog_dir",
     "max_parallel_connections",
     "max_pipelined_requests",
-    "response_hdr_max_fields",
-    "response_hdr_max_size",
-    "response_hdr_max_field_size",
     "socket_send_buffer_size",
     "socket_recv_buffer_size",
     "dns_ttl",
@@ -116,6 +113,13 @@ _WITHOUT_EFFECT = {
     "event_parent",
 }
 """Taken, and nothing here depends on them; docs/differences.md says so."""
+
+_DEFAULTS_2_4 = {
+    "response_hdr_max_size": 200 << 10,
+    "response_hdr_max_field_size": 8 << 10,
+    "response_hdr_max_fields": 50,
+}
+"""What 2.3 has no option for, and no limit (``core:2.4.4:src/lib-http/http-client-settings.c``)."""
 
 _UNITS = {
     "milliseconds": 0.001,
@@ -166,7 +170,7 @@ def _options_2_3(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
 
 def _options_2_4(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     """Raises `Refusal` with 2.4's text."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {**_DEFAULTS_2_4}
     for name, (lua_type, value) in given.items():
         kind = _2_4.get(name)
         if kind is None:

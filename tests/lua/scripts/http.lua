@@ -230,6 +230,9 @@ function auth_passdb_lookup(req)
   answered("once, tried again", "/once?x", { max_attempts = 2 })
   answered("half", "/half")
   answered("garbage", "/garbage")
+  for _, head in ipairs{ "40x10", "60x10", "10x8000", "10x9000", "2x9000", "40x6000" } do
+    answered("fields " .. head, "/fields/" .. head)
+  end
   answered("busy", "/busy", { max_attempts = 2 })
   answered("busy, waited for", "/busy?2", { max_attempts = 2, max_auto_retry_delay_secs = 5 })
   answered("busy, not tried again", "/busy?3", { max_auto_retry_delay_secs = 5 })
