@@ -465,6 +465,21 @@ class UserdbSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HashSettings:
+    """``[hashes]``: the most that verifying a stored password may cost, as in `authlua.passwords.Limits`."""
+
+    argon2_memory: int = key(SIZE, 1 << 30)
+    argon2_total: int = key(SIZE, 64 << 30)
+    crypt_memory: int = key(SIZE, 1 << 30)
+    crypt_total: int = key(SIZE, 64 << 30)
+    crypt_rounds: int = key(NUMBER, 10_000_000)
+    blf_crypt_cost: int = key(NUMBER, 20)
+    pbkdf2_rounds: int = key(NUMBER, 10_000_000)
+    scram_iterations: int = key(NUMBER, 10_000_000)
+    otp_sequence: int = key(NUMBER, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
 class MailSettings:
     """``[mail]``: the script that sees the users' mail, and where that is."""
 
@@ -554,6 +569,7 @@ class Settings:
     auth: AuthSettings
     passdbs: tuple[PassdbSettings, ...]
     userdbs: tuple[UserdbSettings, ...]
+    hashes: HashSettings
     mail: MailSettings
     listeners: tuple[ListenerSettings, ...]
 
@@ -565,6 +581,7 @@ SECTIONS: Mapping[str, type] = {
     "auth": AuthSettings,
     "passdb": PassdbSettings,
     "userdb": UserdbSettings,
+    "hashes": HashSettings,
     "mail": MailSettings,
     "listener": ListenerSettings,
 }
@@ -691,6 +708,7 @@ def _settings(data: Mapping[str, Any], path: Path | None, directory: Path) -> Se
         reader.section(AuthSettings, "auth", data.get("auth", {})),
         tables("passdb", PassdbSettings),
         tables("userdb", UserdbSettings),
+        reader.section(HashSettings, "hashes", data.get("hashes", {})),
         reader.section(MailSettings, "mail", data.get("mail", {})),
         (),
     )

@@ -24,6 +24,7 @@ from authlua.config import (
 )
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
+from authlua.passwords import LIMITS
 from authlua.sasl import MECHS
 
 ROOT = Path(__file__).parent.parent
@@ -437,3 +438,8 @@ def test_whatever_a_key_is_given_is_accepted_or_explained(value, kind):
     except ValueError as error:
         explained = str(error)
     assert explained == "" or explained.startswith("expected ")
+
+
+def test_the_limits_of_hashes_are_those_of_the_password_room(config) -> None:
+    """The same names with the same defaults."""
+    assert dataclasses.asdict(config(BASE).hashes) == LIMITS._asdict()

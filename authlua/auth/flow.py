@@ -22,6 +22,7 @@ from authlua.auth.policy import Policy, PolicyOptions
 from authlua.auth.replies import Replies, auth_token
 from authlua.auth.userdbs import UserdbChain
 from authlua.dialect import Dialect
+from authlua.passwords import LIMITS, Limits
 from authlua.protocol import Fail, Failed, NotFound, Ok, PassFound, UserFound
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
@@ -83,6 +84,7 @@ class AuthOptions:
     failure_delay: float = 2.0
     internal_failure_delay: float = 2.0
     allow_weak_schemes: bool = True
+    limits: Limits = LIMITS
     ssl_require_client_cert: bool = False
     ssl_username_from_cert: bool = False
     proxy_self: Sequence[str] = ()
@@ -165,6 +167,7 @@ class Auth:
             log=log,
             internal_failure_delay=options.internal_failure_delay,
             allow_weak_schemes=options.allow_weak_schemes,
+            limits=options.limits,
             verbose=options.verbose,
             verbose_passwords=options.verbose_passwords,
             debug=options.debug,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from authlua.lua.conversion import text
 from authlua.lua.rules import Rules
+from authlua.passwords import LIMITS, Limits
 from authlua.request import AuthRequest
 from authlua.wishes import Service
 
@@ -36,6 +37,8 @@ class ScriptOptions(NamedTuple):
     """Dovecot's ``auth_debug``: debug lines are written; implies *verbose*."""
     allow_weak_schemes: bool = True
     """Dovecot 2.4's setting of this name, for ``req:password_verify`` of 2.4 scripts."""
+    limits: Limits = LIMITS
+    """What ``req:password_verify`` may cost."""
     budget: int = 0
     """How many instructions a call may run without waiting, up to twice that; 0: as many as it likes."""
     memory_limit: int = 0

@@ -29,6 +29,7 @@ from authlua.databases import (
 )
 from authlua.dialect import Dialect
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.passwords import Limits
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.secret import Secret
@@ -162,6 +163,7 @@ def open_core(
         failure_delay=auth.failure_delay,
         internal_failure_delay=auth.internal_failure_delay,
         allow_weak_schemes=auth.allow_weak_schemes,
+        limits=_limits(settings),
         ssl_require_client_cert=auth.ssl_require_client_cert,
         ssl_username_from_cert=auth.ssl_username_from_cert,
         proxy_self=auth.proxy_self,
@@ -236,10 +238,16 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
         verbose=settings.auth.verbose if one.auth_verbose is None else one.auth_verbose,
         debug=settings.auth.debug,
         allow_weak_schemes=settings.auth.allow_weak_schemes,
+        limits=_limits(settings),
         budget=0 if one.use_worker else BUDGET,
         memory_limit=settings.lua.memory_limit,
         now=fulfil_now,
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    hashes = settings.hashes
+    return Limits(*(getattr(hashes, name) for name in Limits._fields))
 
 
 def _passdb(
@@ -362,6 +370,7 @@ def _plain(options: ScriptOptions) -> Mapping[str, object]:
         "path": list(options.path),
         "cpath": list(options.cpath),
         "settings": {**options.settings},
+        "limits": tuple(options.limits),
         # a worker has limits of its own, and nothing of ours can be sent there
         "memory_limit": 0,
         "now": None,

@@ -32,6 +32,7 @@ from typing import Any
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.secret import Secret
 from authlua.services import fulfil_now
@@ -200,7 +201,7 @@ class _Worker:
                 log=self._log,
                 dialect=Dialect(dialect),
                 server_dialect=Dialect(server_dialect),
-                options=ScriptOptions(**{**options, "now": fulfil_now}),
+                options=ScriptOptions(**{**options, "limits": Limits(*options["limits"]), "now": fulfil_now}),
                 source=source,
             )
         return database

@@ -11,9 +11,12 @@ import trio
 
 from authlua.auth import new_request
 from authlua.errors import ScriptError
+from authlua.lua.calls import DEFAULTS
+from authlua.passwords import LIMITS
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbResult
 from authlua.secret import Secret
+from authlua.server.core import _plain
 from authlua.server.driving import begin, complete, finish
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.ready import Ready
@@ -41,6 +44,9 @@ function auth_passdb_lookup(req)
     req:log_warning("answered")
     return dovecot.auth.PASSDB_RESULT_OK,
       { status = tostring(response:status()), size = tostring(#response:payload()), calls = tostring(calls) }
+  elseif act == "dear" then
+    local code, why = req:password_verify("{PBKDF2}$1$salt$101$" .. ("0"):rep(40), "secret")
+    return dovecot.auth.PASSDB_RESULT_OK, { code = tostring(code), why = why }
   elseif act == "log" then req:log_warning("about you") dovecot.i_warning("about all")
   end
   return dovecot.auth.PASSDB_RESULT_OK, {
@@ -112,7 +118,7 @@ async def _house(
         log.append((level, text, about))
 
     pool = Pool(zygote, write, **limits)
-    options: dict[str, Any] = {"settings": {}}
+    options = _plain(DEFAULTS._replace(limits=LIMITS._replace(pbkdf2_rounds=100)))
     source = await trio.Path(script).read_bytes()
     passdb = WorkerPassdb(
         pool,
@@ -156,6 +162,13 @@ async def test_an_error_comes_back_with_its_text_and_costs_no_worker(house: Hous
         await house.lookup("raise")
     _, fields, _ = await house.lookup("t")
     assert dict(fields)["calls"] == "2"
+
+
+async def test_a_hash_over_the_limit_is_not_begun(house: House) -> None:
+    """The limits of the configuration hold in workers too."""
+    _, fields, _ = await house.lookup("dear")
+    why = "a PBKDF2 round count of 101 is more than the 100 that hashes.pbkdf2_rounds allows"
+    assert dict(fields) == {"code": "-1.0", "why": why}
 
 
 async def test_log_lines_keep_their_request(house: House) -> None:
