@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from authlua.auth.policy import Policy, PolicyOptions
 from authlua.auth.replies import Replies, auth_token
 from authlua.auth.userdbs import UserdbChain
 from authlua.dialect import Dialect
+from authlua.listing import Listing
 from authlua.passwords import LIMITS, Limits
 from authlua.protocol import Fail, Failed, NotFound, Ok, PassFound, UserFound
 from authlua.request import AuthRequest
@@ -438,13 +439,9 @@ class Auth:
             case _:
                 return result, Failed(request.id)
 
-    async def list_users(self) -> Iterable[str]:
-        """The names of all users.
-
-        Raises:
-            ScriptError: a userdb cannot list them.
-        """
-        return await self._userdbs.iterate()
+    def list_users(self) -> Listing:
+        """The names of all users."""
+        return self._userdbs.iterate()
 
     def _note(self, level: str, text: str, request: AuthRequest) -> None:
         """Log *text*, if lines of that level are wanted of this request."""

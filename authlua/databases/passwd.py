@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from authlua.databases.compared import Compared
 from authlua.errors import ScriptError
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.wishes import Compute
@@ -50,7 +51,10 @@ class PasswdUserdb:
             ],
         )
 
-    async def iterate(self) -> Iterable[str]:
+    def iterate(self) -> WholeListing:
         """All names the system lists."""
+        return WholeListing(self._names)
+
+    async def _names(self) -> Iterable[str]:
         entries: list[pwd.struct_passwd] = await Compute(pwd.getpwall)
         return [entry.pw_name for entry in entries]

@@ -13,6 +13,7 @@ from authlua.databases.compared import Compared
 from authlua.databases.fields import compiled, expanded
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.variables import ExpansionError, Template, Variables, compile_template, request_variables
@@ -151,12 +152,11 @@ class PasswdFileUserdb(_PasswdFile):
             UserdbResult.OK, [*((name, value) for name, value in own if value), *self._extra(extra, request)]
         )
 
-    async def iterate(self) -> Iterable[str]:
-        """The names in the file.
+    def iterate(self) -> WholeListing:
+        """The names in the file; a `ScriptError` when there are many files, or the one cannot be read."""
+        return WholeListing(self._names)
 
-        Raises:
-            ScriptError: there are many files, or the one cannot be read.
-        """
+    async def _names(self) -> Iterable[str]:
         if self._path.variables:
             raise ScriptError("userdb passwd-file cannot list users when its path has variables")
         return list(await self._users(self._path.text))

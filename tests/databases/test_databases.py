@@ -90,7 +90,11 @@ class Site:
         return run(self.core.auth.lookup_user(new_request([("service", "lmtp")], id=1), name))
 
     def users(self) -> list[str]:
-        return list(run(self.core.auth.list_users()))
+        listing, names = self.core.auth.list_users(), []
+        while piece := run(listing.piece()):
+            names += piece
+        listing.close()
+        return names
 
 
 PASSWD_FILE = "[[passdb]]\ndriver = 'passwd-file'\nfile = 'users'\nscheme = 'PLAIN'\n"
