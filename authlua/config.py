@@ -364,6 +364,9 @@ class AuthSettings:
     ssl_require_client_cert: bool = key(SWITCH, False)
     ssl_username_from_cert: bool = key(SWITCH, False)
     proxy_self: tuple[str, ...] = key(WORDS, ())
+    first_valid_uid: int = key(NUMBER, 500)
+    last_valid_uid: int = key(NUMBER, 0)
+    """0: there is no last one."""
     verbose: bool = key(SWITCH, False)
     verbose_passwords: str = key(VERBOSE_PASSWORDS, "no")
     debug: bool = key(SWITCH, False)
@@ -981,8 +984,14 @@ def as_toml(value: object) -> str:
     import json
 
     if isinstance(value, dict):
-        items = (f"{json.dumps(name)} = {as_toml(item)}" for name, item in value.items())
+        items = (f"{_toml_key(name)} = {as_toml(item)}" for name, item in value.items())
         return "{ " + ", ".join(items) + " }" if value else "{}"
     if isinstance(value, list):
         return "[" + ", ".join(as_toml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _toml_key(name: str) -> str:
+    import json
+
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)

@@ -119,6 +119,8 @@ class UserdbChain:
         return USER_UNKNOWN
 
     async def _ask(self, entry: UserdbEntry, request: AuthRequest) -> UserdbResult:
+        if not self._expand(entry, entry.default_fields, request):
+            return INTERNAL_FAILURE
         if entry.asks_passdbs and not request.mech:
             result = _FOUND.get(await self._exists(request))
             if request.userdb_fields is None:
@@ -128,8 +130,6 @@ class UserdbChain:
                     problem = "passdb doesn't support lookups, can't verify user's existence"
                     self._log("error", problem, request, {"userdb": entry.name})
                 return result or INTERNAL_FAILURE
-        if not self._expand(entry, entry.default_fields, request):
-            return INTERNAL_FAILURE
         try:
             reply = await entry.userdb.lookup(request)
         except ScriptError as error:

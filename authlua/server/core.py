@@ -332,7 +332,7 @@ def _open_userdb(
         case "passwd-file":
             return PasswdFileUserdb(one.file, username_format=one.username_format, dialect=server, id=id), None
         case "passwd":
-            return PasswdUserdb(), None
+            return PasswdUserdb(settings.auth.first_valid_uid, settings.auth.last_valid_uid), None
         case "prefetch":
             return PrefetchUserdb(alone=len(settings.userdbs) == 1), None
     options = _script_options(settings, one, id)
