@@ -20,7 +20,7 @@ FLOORS: list[set[str]] = [
     {"mail", "passwords", "protocol", "variables"},
     {"databases", "lua", "sasl"},
     {"auth", "config", "logs", "services"},
-    {"server"},
+    {"doveconf", "server"},
     {"conformance"},
     {"cli"},
     {"__main__"},
