@@ -216,7 +216,7 @@ class TestPasswdFile:
     @given(st.text())
     def test_any_text_is_a_file(self, text: str) -> None:
         """No line breaks the others."""
-        assert parse(text + "\nt:pass\n")["t"].password == "pass"
+        assert parse("t:pass\n" + text + "\n")["t"].password == "pass"
 
 
 class TestStatic:
