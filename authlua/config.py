@@ -421,6 +421,8 @@ class PassdbSettings:
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     """Which Dovecot's Lua the script expects; ``auto`` reads it off the script."""
     use_worker: bool = key(SWITCH, True, alias="blocking")
+    share: bool = key(SWITCH, False)
+    """All that say so and name the same script have one Lua state."""
     cache_key: str = key(TEMPLATE, "%u", since_2_4="")
     scheme: str = key(TEXT, "")
     """Empty: the driver's own, see `default_scheme`."""
@@ -452,6 +454,8 @@ class UserdbSettings:
     driver: str = key(one_of("lua", "static", "passwd-file", "passwd", "prefetch"), "lua")
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     use_worker: bool = key(SWITCH, True, alias="blocking")
+    share: bool = key(SWITCH, False)
+    """All that say so and name the same script have one Lua state."""
     cache_key: str = key(TEMPLATE, "%u", since_2_4="")
     file: str = key(FILE, "")
     username_format: str = key(TEMPLATE, "%u", since_2_4="%{user}")
@@ -505,6 +509,7 @@ DRIVER_KEYS: Mapping[str, Collection[str]] = {
     "script": ("lua",),
     "dialect": ("lua",),
     "use_worker": ("lua",),
+    "share": ("lua",),
     "settings": ("lua",),
     "cache_key": ("lua", "passwd", "pam"),
     "file": ("passwd-file",),
@@ -750,6 +755,7 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
     """
     return [
         *_check_drivers(settings, told),
+        *_check_sharing(settings),
         *_check_chain(settings.passdbs),
         *_check_mechanisms(settings),
         *_check_listeners(settings, told),
@@ -780,6 +786,30 @@ def _check_drivers(settings: Settings, told: Sequence[str]) -> list[str]:
                 problems.append(f"{where}.script: no such file: {database.script}")
     if settings.mail.script is not None and not settings.mail.script.is_file():
         problems.append(f"mail.script: no such file: {settings.mail.script}")
+    return problems
+
+
+_SHARED = ("dialect", "use_worker", "settings", "auth_verbose")
+"""What a Lua state has for all who share it."""
+
+
+def _check_sharing(settings: Settings) -> list[str]:
+    """Those that share a script want the same of it."""
+    problems = []
+    first: dict[Path, tuple[str, PassdbSettings | UserdbSettings]] = {}
+    sections: list[tuple[str, Sequence[PassdbSettings | UserdbSettings]]]
+    sections = [("passdb", settings.passdbs), ("userdb", settings.userdbs)]
+    for section, databases in sections:
+        for index, database in enumerate(databases):
+            if not database.share or database.script is None:
+                continue
+            where = _numbered(section, index, len(databases))
+            other, shared = first.setdefault(database.script, (where, database))
+            problems += [
+                f"{where}.{name}: must be that of {other}, which shares {database.script.name}"
+                for name in _SHARED
+                if getattr(database, name) != getattr(shared, name)
+            ]
     return problems
 
 
