@@ -33,7 +33,6 @@ COMMANDS = (
     "cache-flush",
     "status",
     "mail",
-    "import-dovecot",
     "snippet",
     "conformance",
 )

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from authlua.lua.conversion import text
 from authlua.lua.rules import Rules
-from authlua.passwords import LIMITS, Limits
 from authlua.request import AuthRequest
 from authlua.wishes import Service
 
@@ -37,8 +36,6 @@ class ScriptOptions(NamedTuple):
     """Dovecot's ``auth_debug``: debug lines are written; implies *verbose*."""
     allow_weak_schemes: bool = True
     """Dovecot 2.4's setting of this name, for ``req:password_verify`` of 2.4 scripts."""
-    limits: Limits = LIMITS
-    """What ``req:password_verify`` may cost."""
     budget: int = 0
     """How many instructions a call may run without waiting, up to twice that; 0: as many as it likes."""
     memory_limit: int = 0
@@ -50,15 +47,6 @@ class ScriptOptions(NamedTuple):
 DEFAULTS = ScriptOptions()
 
 
-class Definition(NamedTuple):
-    """A passdb or userdb of the configuration."""
-
-    database: str
-    """``passdb`` or ``userdb``; empty for scripts that are neither."""
-    id: str
-    """Its number."""
-
-
 class Refusal(Exception):
     """A callback's no; its text becomes an error in Lua."""
 
@@ -66,14 +54,12 @@ class Refusal(Exception):
 class Calls:
     """The requests an engine serves at the moment, each under the number Lua knows it by."""
 
-    __slots__ = ("bug", "definition", "definitions", "log", "options", "requests", "rules", "script", "table")
+    __slots__ = ("bug", "database", "log", "options", "requests", "rules", "script", "table")
 
     def __init__(self, script: str, database: str, rules: Rules, options: ScriptOptions, log: ScriptLog) -> None:
         self.script = script
-        self.definition = Definition(database, options.id)
-        """Whom the script was loaded for."""
-        self.definitions: dict[int, Definition] = {}
-        """Whom a call is for, when it is for another that shares the script."""
+        self.database = database
+        """``passdb`` or ``userdb``."""
         self.rules = rules
         self.options = options
         self.log = log
@@ -89,10 +75,6 @@ class Calls:
         if request is None:
             raise Refusal("auth_request is used after its call has returned")
         return request
-
-    def definition_of(self, call: int | None) -> Definition:
-        """Whom *call* is for."""
-        return self.definitions.get(call, self.definition) if call is not None else self.definition
 
     def lua_log(self, level: bytes, call: int | None, message: bytes, *event: Any) -> None:
         """Write a line for Lua; *event*: its name, replacing prefix, source, then key, kind and value of each field."""

@@ -1,27 +1,17 @@
 """A script as a passdb or a userdb: loaded, asked, closed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua.calls import DEFAULTS, Definition, ScriptLog, ScriptOptions
+from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
 from authlua.lua.conversion import c_string, text
 from authlua.lua.detect import detect
 from authlua.lua.engine import MISSING, RAISED, WISH, Engine
 from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, USERDB_LOOKUP, Judge, users
-from authlua.lua.script import (
-    Script,
-    Scripts,
-    create,
-    discard,
-    raised,
-    read,
-    register_dovecot,
-    script_init,
-    script_unref,
-)
+from authlua.lua.script import Script, create, raised, read, register_dovecot, script_init, script_unref
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
 from authlua.secret import Secret
@@ -30,14 +20,12 @@ from authlua.secret import Secret
 class _Database:
     """One loaded script."""
 
-    def __init__(self, script: Script, definition: Definition, cache_key: str | None) -> None:
+    def __init__(self, script: Script, cache_key: str | None) -> None:
         self.source = script.source
         """The script's text as it was loaded; the file may have changed since."""
         self._script = script
         self._engine = script.engine
         self._judge = Judge(script.calls)
-        self._definition = definition if definition != script.calls.definition else None
-        self._closed = False
         self.cache_key = cache_key
         """The template a 2.4 script gave for the cache's key; `None` if it gave none."""
 
@@ -52,17 +40,15 @@ class _Database:
         return self._engine.busy
 
     def close(self) -> None:
-        """Call ``script_deinit``, whose error is only logged, and free the Lua state, unless others share it; once."""
-        if not self._closed:
-            self._closed = True
-            script_unref(self._script)
+        """Call ``script_deinit``, whose error is only logged, and free the Lua state; once."""
+        script_unref(self._script)
 
 
 class LuaPassdb(_Database):
     """A passdb in Lua. Its methods await only wishes, and end in one ``send(None)`` if the script never waits."""
 
-    def __init__(self, script: Script, definition: Definition, cache_key: str | None) -> None:
-        super().__init__(script, definition, cache_key)
+    def __init__(self, script: Script, cache_key: str | None) -> None:
+        super().__init__(script, cache_key)
         self.verifies = script.engine.defines("auth_password_verify")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
 
@@ -71,7 +57,7 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_password_verify", request, c_string(password.reveal()), self._definition)
+        step = self._engine.start(b"auth_password_verify", request, c_string(password.reveal()))
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.passdb(PASSWORD_VERIFY, step, request)
@@ -81,7 +67,7 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_passdb_lookup", request, None, self._definition)
+        step = self._engine.start(b"auth_passdb_lookup", request)
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.passdb(PASSDB_LOOKUP, step, request)
@@ -95,43 +81,21 @@ class LuaUserdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_userdb_lookup", request, None, self._definition)
+        step = self._engine.start(b"auth_userdb_lookup", request)
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.userdb(USERDB_LOOKUP, step, request)
 
-    def iterate(self) -> "LuaListing":
-        """The names that ``auth_userdb_iterate()`` gives."""
-        return LuaListing(self._engine)
+    async def iterate(self) -> Iterable[str]:
+        """The names that ``auth_userdb_iterate()`` returns, in Lua's order.
 
-
-class LuaListing:
-    """The users that a script lists: a table, in Lua's order, or what its iterator function gives.
-
-    The errors have the text to log; so has that for a script without such a function.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._call = 0
-        self._more = True
-
-    async def piece(self) -> Sequence[str]:
-        """Some more names."""
-        if not self._more:
-            return ()
-        if not self._call:
-            self._call, step = self._engine.start_listing(b"auth_userdb_iterate")
-        else:
-            step = self._engine.list_more(self._call)
+        Raises `ScriptError` with the text to log, also when the script has no such function.
+        """
+        step = self._engine.start_listing(b"auth_userdb_iterate")
         if step[0] == WISH:
             step = await self._engine.finish(step)
-        self._more, names = users(step)
-        return names
-
-    def close(self) -> None:
-        """Let the script's iterator go."""
-        self._engine.end_listing(self._call)
+        count = users(step)
+        return self._engine.listed(count)
 
 
 def load_passdb(
@@ -142,16 +106,13 @@ def load_passdb(
     dialect: Dialect | None = None,
     options: ScriptOptions = DEFAULTS,
     source: bytes | None = None,
-    scripts: Scripts | None = None,
 ) -> LuaPassdb:
     """Load the script at *path*, or its text *source*, as a passdb.
 
     *dialect* is what the script was written for; `None` reads it off the script, and *server_dialect* decides when that
-    shows nothing. A script of that path among *scripts* is used again, as it was loaded. Raises `ScriptError` with
-    Dovecot's text for whatever keeps the script from starting.
+    shows nothing. Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
     """
-    definition = Definition("passdb", options.id)
-    return LuaPassdb(*_load(definition, path, log, dialect, server_dialect, options, source, scripts))
+    return LuaPassdb(*_load("passdb", path, log, dialect, server_dialect, options, source))
 
 
 def load_userdb(
@@ -162,43 +123,36 @@ def load_userdb(
     dialect: Dialect | None = None,
     options: ScriptOptions = DEFAULTS,
     source: bytes | None = None,
-    scripts: Scripts | None = None,
 ) -> LuaUserdb:
     """Load the script at *path* as a userdb; the rest as in `load_passdb`."""
-    definition = Definition("userdb", options.id)
-    return LuaUserdb(*_load(definition, path, log, dialect, server_dialect, options, source, scripts))
+    return LuaUserdb(*_load("userdb", path, log, dialect, server_dialect, options, source))
 
 
 def _load(
-    definition: Definition,
+    database: str,
     path: Path | str,
     log: ScriptLog,
     dialect: Dialect | None,
     server_dialect: Dialect,
     options: ScriptOptions,
     source: bytes | None,
-    scripts: Scripts | None,
-) -> tuple[Script, Definition, str | None]:
+) -> tuple[Script, str | None]:
     name = os.fspath(path)
-    failed = _Failed(definition.database, name, dialect or server_dialect)
-    script = scripts.again(name) if scripts is not None else None
-    if script is not None:
-        failed.dialect = script.dialect
-    else:
-        try:
-            if source is None:
-                source = read(name)
-            if dialect is None:
-                failed.dialect = dialect = detect(source) or server_dialect
-            script = create(name, source, "@" + name, log, dialect, options, scripts, definition.database)
-        except ScriptError as error:
-            raise failed.to_read(str(error)) from error
+    failed = _Failed(database, name, dialect or server_dialect)
+    try:
+        if source is None:
+            source = read(name)
+        if dialect is None:
+            failed.dialect = dialect = detect(source) or server_dialect
+        script = create(name, source, "@" + name, log, dialect, options, None, database)
+    except ScriptError as error:
+        raise failed.to_read(str(error)) from error
     try:
         cache_key = _run(script, failed)
     except BaseException:
-        discard(script)
+        script.engine.close()
         raise
-    return script, definition, cache_key
+    return script, cache_key
 
 
 class _Failed:

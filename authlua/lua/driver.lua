@@ -54,6 +54,7 @@ local WISHING = {}                            -- what a coroutine yields in fron
 local idle, idle_count = {}, 0                -- slots without a call
 local waiting = {}                            -- call → slot, for calls whose wish is being fulfilled
 local slots = setmetatable({}, { __mode = "k" })  -- coroutine → true, for those that are slots
+local names                                   -- the last list of users, until Python has taken it
 
 local buffer = {}                             -- fields on their way out
 
@@ -86,6 +87,24 @@ local function flatten(code, second)
     return DONE, code, tostring(second), kind
   end
   return DONE, code, false, kind
+end
+
+-- The users an iterate function returned; Python takes them in pieces.
+local function listing(users)
+  if type(users) ~= "table" then
+    return REFUSED, "Cannot iterate, return value is not table"
+  end
+  local list, count = {}, 0
+  for _, user in next, users do
+    local kind = type(user)
+    if kind ~= "string" and kind ~= "number" then
+      return REFUSED, "Value is not string"
+    end
+    count = count + 1
+    list[count] = tostring(user)
+  end
+  names = list
+  return DONE, count
 end
 
 -- ## The budget
@@ -126,60 +145,6 @@ if budget then
   end
 end
 
--- ## Lists of users
---
--- They leave in pieces, and other calls run between two of them.
-
-local PIECE = options.piece
-local listings = {}  -- call → what gives its users: `fn(state, control)`, as in a generic for
-
--- The next users: whether there may be more, then their names.
-local function next_piece(list)
-  local fn, state, user = list.fn, list.state, list.control
-  local piece, count = {}, 0
-  while count < PIECE do
-    user = fn(state, user)
-    local kind = type(user)
-    if kind == "nil" then
-      return DONE, false, unpack(piece, 1, count)
-    elseif kind ~= "string" and kind ~= "number" then
-      return REFUSED, "Value is not string"
-    end
-    count = count + 1
-    piece[count] = tostring(user)
-  end
-  list.control = user
-  return DONE, true, unpack(piece, 1, count)
-end
-
--- What an iterate function returned: a table of names, whose keys do not matter, or an iterator as for a generic for.
--- A table is copied, as the script may change it before the last name is gone.
-local function first_piece(users, state, control)
-  local list = { fn = users, state = state, control = control }
-  if type(users) == "table" then
-    local names, count, taken = {}, 0, 0
-    for _, user in next, users do
-      local kind = type(user)
-      if kind ~= "string" and kind ~= "number" then
-        return REFUSED, "Value is not string"
-      end
-      count = count + 1
-      names[count] = user
-      if count % PIECE == 0 then
-        stretch = stretch + 1 -- this takes its time, and is none of the script's
-      end
-    end
-    function list.fn()
-      taken = taken + 1
-      return names[taken]
-    end
-  elseif type(users) ~= "function" then
-    return REFUSED, "Cannot iterate, return value is not table"
-  end
-  listings[core.current] = list
-  return next_piece(list)
-end
-
 local function new_slot()
   local open, shut = core.new_view()
   local function done(...)
@@ -189,11 +154,7 @@ local function new_slot()
   local function body(fn, call, user, flags, password)
     while true do
       if not flags then
-        if fn then
-          fn, call, user, flags, password = yield(first_piece(fn()))
-        else
-          fn, call, user, flags, password = yield(next_piece(listings[call]))
-        end
+        fn, call, user, flags, password = yield(listing(fn()))
       elseif password then
         fn, call, user, flags, password = yield(done(fn(open(call, user, flags), password)))
       else
@@ -266,7 +227,12 @@ local function step(slot, ok, first, ...)
   return RAISED, explained(first, slot.coroutine)
 end
 
-local function begin(fn, call, user, flags, password)
+-- Call the global function `name`. `flags` are the booleans of the request, nil for a call without one.
+local function start(name, call, user, flags, password)
+  local fn = rawget(globals, name)
+  if type(fn) ~= "function" then
+    return MISSING, name
+  end
   local slot
   if idle_count > 0 then
     slot = idle[idle_count]
@@ -277,21 +243,6 @@ local function begin(fn, call, user, flags, password)
   slot.call = call
   core.current = call
   return step(slot, resume(slot.coroutine, fn, call, user, flags, password))
-end
-
--- Call the global function `name`. `flags` are the booleans of the request, nil for a list of users.
-local function start(name, call, user, flags, password)
-  local fn = rawget(globals, name)
-  if type(fn) ~= "function" then
-    return MISSING, name
-  end
-  return begin(fn, call, user, flags, password)
-end
-
--- Go on with a list of users.
-local function list_more(call)
-  stretch = stretch + 1
-  return begin(nil, call)
 end
 
 -- A wish of `call` is fulfilled; the results go back to where it was made.
@@ -584,12 +535,14 @@ return {
     return type(rawget(globals, name)) == "function"
   end,
 
-  list_more = list_more,
+  -- True and the users from number `first` to `last` of the last listing.
+  listed = function(first, last)
+    return true, unpack(names, first, last)
+  end,
 
-  -- Nobody wants the rest of a list.
-  end_listing = function(call)
-    abandon(call)
-    listings[call] = nil
+  -- Let the last listing go.
+  unlist = function()
+    names = nil
   end,
 
   -- Lets a file of api/ build its part, with `more` functions of Python; what it returns is for Python.

@@ -28,8 +28,7 @@ from authlua.databases import (
     StaticUserdb,
 )
 from authlua.dialect import Dialect
-from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
-from authlua.passwords import Limits
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.secret import Secret
@@ -37,7 +36,7 @@ from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.watching import Stamps, stamps
 from authlua.server.zygote import Zygote
-from authlua.services import fulfil_now
+from authlua.services import State, fulfil_now
 from authlua.variables import Template, compile_template
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ class Lasting(NamedTuple):
     zygote: Zygote | None = None
     """Makes the workers for scripts with ``use_worker``; without one all scripts run here."""
     metrics: Metrics | None = None
+    state: State | None = None
+    """What it remembers together with other servers."""
 
 
 class Core:
@@ -103,16 +104,6 @@ class Core:
             script.close()
 
 
-class _Loading(NamedTuple):
-    """What belongs to a configuration that is being loaded."""
-
-    scripts: list[Script]
-    shared: Scripts
-    """Those that several passdbs and userdbs may have together."""
-    pool: Pool | None
-    write: Write
-
-
 def uses_workers(settings: Settings) -> bool:
     """Whether any script wants to run in workers."""
     databases: Sequence[PassdbSettings | UserdbSettings] = [*settings.passdbs, *settings.userdbs]
@@ -143,12 +134,11 @@ def open_core(
     if zygote is not None and uses_workers(settings):
         lua = settings.lua
         pool = Pool(zygote, write, max=lua.worker_max, timeout=lua.timeout, memory_limit=lua.memory_limit)
-    loading = _Loading(scripts, Scripts(), pool, write)
     try:
         # Dovecot numbers the masters' passdbs after the others (core:2.3.21.1:src/auth/auth.c:auth_preinit)
         ordered = sorted(settings.passdbs, key=lambda one: one.master)
-        passdbs = [_passdb(settings, one, id, loading) for id, one in enumerate(ordered, 1)]
-        userdbs = [_userdb(settings, one, id, loading) for id, one in enumerate(settings.userdbs, 1)]
+        passdbs = [_passdb(settings, one, id, scripts, pool, write) for id, one in enumerate(ordered, 1)]
+        userdbs = [_userdb(settings, one, id, scripts, pool, write) for id, one in enumerate(settings.userdbs, 1)]
     except BaseException:
         for script in scripts:
             script.close()
@@ -174,7 +164,6 @@ def open_core(
         failure_delay=auth.failure_delay,
         internal_failure_delay=auth.internal_failure_delay,
         allow_weak_schemes=auth.allow_weak_schemes,
-        limits=_limits(settings),
         ssl_require_client_cert=auth.ssl_require_client_cert,
         ssl_username_from_cert=auth.ssl_username_from_cert,
         proxy_self=auth.proxy_self,
@@ -249,21 +238,17 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
         verbose=settings.auth.verbose if one.auth_verbose is None else one.auth_verbose,
         debug=settings.auth.debug,
         allow_weak_schemes=settings.auth.allow_weak_schemes,
-        limits=_limits(settings),
         budget=0 if one.use_worker else BUDGET,
         memory_limit=settings.lua.memory_limit,
         now=fulfil_now,
     )
 
 
-def _limits(settings: Settings) -> Limits:
-    hashes = settings.hashes
-    return Limits(*(getattr(hashes, name) for name in Limits._fields))
-
-
-def _passdb(settings: Settings, one: PassdbSettings, id: int, loading: _Loading) -> PassdbEntry:
+def _passdb(
+    settings: Settings, one: PassdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+) -> PassdbEntry:
     server = settings.server.dialect
-    passdb, script = _open_passdb(settings, one, id, loading)
+    passdb, script = _open_passdb(settings, one, id, scripts, pool, write)
     return PassdbEntry(
         passdb=passdb,
         id=id,
@@ -285,7 +270,7 @@ def _passdb(settings: Settings, one: PassdbSettings, id: int, loading: _Loading)
 
 
 def _open_passdb(
-    settings: Settings, one: PassdbSettings, id: int, loading: _Loading
+    settings: Settings, one: PassdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
 ) -> tuple[Passdb, LuaPassdb | None]:
     """The passdb, and the script behind it."""
     server = settings.server.dialect
@@ -301,26 +286,19 @@ def _open_passdb(
     options = _script_options(settings, one, id)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
     # loaded here in any case: what is wrong with it shows at start, not at the first login
-    script = load_passdb(
-        one.script or "",
-        dialect=dialect,
-        server_dialect=server,
-        options=options,
-        log=loading.write,
-        scripts=loading.shared if one.share else None,
-    )
-    loading.scripts.append(script)
-    if loading.pool is None or not one.use_worker:
+    script = load_passdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
+    scripts.append(script)
+    if pool is None or not one.use_worker:
         return script, script
-    number = loading.pool.add(
-        "passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options), one.share
-    )
-    return WorkerPassdb(loading.pool, number, verifies=script.verifies, cache_key=script.cache_key), script
+    number = pool.add("passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options))
+    return WorkerPassdb(pool, number, verifies=script.verifies, cache_key=script.cache_key), script
 
 
-def _userdb(settings: Settings, one: UserdbSettings, id: int, loading: _Loading) -> UserdbEntry:
+def _userdb(
+    settings: Settings, one: UserdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+) -> UserdbEntry:
     server = settings.server.dialect
-    userdb, script = _open_userdb(settings, one, id, loading)
+    userdb, script = _open_userdb(settings, one, id, scripts, pool, write)
     return UserdbEntry(
         userdb=userdb,
         id=id,
@@ -338,7 +316,7 @@ def _userdb(settings: Settings, one: UserdbSettings, id: int, loading: _Loading)
 
 
 def _open_userdb(
-    settings: Settings, one: UserdbSettings, id: int, loading: _Loading
+    settings: Settings, one: UserdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
 ) -> tuple[Userdb, LuaUserdb | None]:
     """The userdb, and the script behind it."""
     server = settings.server.dialect
@@ -348,26 +326,17 @@ def _open_userdb(
         case "passwd-file":
             return PasswdFileUserdb(one.file, username_format=one.username_format, dialect=server, id=id), None
         case "passwd":
-            return PasswdUserdb(settings.auth.first_valid_uid, settings.auth.last_valid_uid), None
+            return PasswdUserdb(), None
         case "prefetch":
             return PrefetchUserdb(alone=len(settings.userdbs) == 1), None
     options = _script_options(settings, one, id)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
-    script = load_userdb(
-        one.script or "",
-        dialect=dialect,
-        server_dialect=server,
-        options=options,
-        log=loading.write,
-        scripts=loading.shared if one.share else None,
-    )
-    loading.scripts.append(script)
-    if loading.pool is None or not one.use_worker:
+    script = load_userdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
+    scripts.append(script)
+    if pool is None or not one.use_worker:
         return script, script
-    number = loading.pool.add(
-        "userdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options), one.share
-    )
-    return WorkerUserdb(loading.pool, number, cache_key=script.cache_key), script
+    number = pool.add("userdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options))
+    return WorkerUserdb(pool, number, cache_key=script.cache_key), script
 
 
 def _cache_key(
@@ -395,7 +364,6 @@ def _plain(options: ScriptOptions) -> Mapping[str, object]:
         "path": list(options.path),
         "cpath": list(options.cpath),
         "settings": {**options.settings},
-        "limits": tuple(options.limits),
         # a worker has limits of its own, and nothing of ours can be sent there
         "memory_limit": 0,
         "now": None,

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import trio
@@ -27,9 +27,6 @@ TICK = 0.01
 
 RESTART_PAUSE = 0.2
 """Seconds before a pool that lost its last worker makes another, so that a script that kills each costs little."""
-
-_NOBODY = False, "nobody waits for this call any more"
-"""What a worker hears of a call that was forgotten."""
 
 Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 
@@ -58,47 +55,16 @@ class WorkerCall(Errand):
         self._pool.forget(self._number)
 
 
-class WorkerListing(Errand):
-    """The users that a script in a worker lists. Each time it is awaited it fetches some more."""
-
-    __slots__ = ("_database", "_number", "_pool", "request")
-
-    def __init__(self, pool: "Pool", database: int) -> None:
-        self._pool = pool
-        self._database = database
-        self._number = 0
-        self.request = None
-
-    def start(self, report: Callable[[Outcome], None]) -> None:
-        if self._number:
-            self._pool.go_on(self._number, report)
-        else:
-            self._number = self._pool.submit(self, (self._database, "iterate", None, None), report)
-
-    def cancel(self) -> None:
-        self._pool.forget(self._number)
-
-    async def piece(self) -> Sequence[str]:
-        """Some more names."""
-        names: Sequence[str] = await self
-        return names
-
-    def close(self) -> None:
-        """The worker need not go on."""
-        self.cancel()
-
-
 class _Call:
-    __slots__ = ("failure", "pieces", "report", "started", "waits", "what", "worker")
+    __slots__ = ("names", "report", "started", "waits", "what", "wish", "worker")
 
-    def __init__(self, what: WorkerCall | WorkerListing, report: Callable[[Outcome], None], started: float) -> None:
+    def __init__(self, what: WorkerCall, report: Callable[[Outcome], None], started: float) -> None:
         self.what = what
         self.report = report
         self.started = started
-        self.pieces: list[bytes] = []
-        """What it says, as far as that has come."""
-        self.failure: Exception | None = None
-        """Its worker ended while nobody waited for it."""
+        self.names: list[str] = []
+        self.wish: list[bytes] = []
+        """The pieces of what it wishes for, as far as they have come."""
         self.worker: _Process | None = None
         """Where it is, once it has had to wait."""
         self.waits = trio.CancelScope()
@@ -167,8 +133,6 @@ class Pool:
         self._memory_limit = memory_limit
         self._scripts: list[tuple[Any, ...]] = []
         self._calls: dict[int, _Call] = {}
-        self._paused: dict[int, _Call] = {}
-        """Lists of which some has been sent, and nobody has asked for more yet."""
         self._unsent: deque[tuple[int, bytes]] = deque()
         self._workers: dict[int, _Process] = {}
         self._last = 0
@@ -184,15 +148,11 @@ class Pool:
         self._wake = trio.Event()
         self._batch_done: Callable[[], None] = lambda: None
         self._closed = False
-        self._tasks: trio.Nursery | None = None
+        self._wishes: trio.Nursery | None = None
         self._set_aside = 0
 
     def add(self, *script: Any) -> int:
-        """Have one more script, its number.
-
-        Args:
-            script: its kind, path, text, dialect, the server's dialect, its options, and whether it is shared.
-        """
+        """Have one more script: its kind, path, text, dialect, the server's dialect, options; gives its number."""
         self._scripts.append(script)
         return len(self._scripts) - 1
 
@@ -208,7 +168,7 @@ class Pool:
 
     async def run(self) -> None:
         """Watch over calls and workers and fulfil wishes, until closed."""
-        async with trio.open_nursery() as self._tasks:
+        async with trio.open_nursery() as self._wishes:
             while not self._closed:
                 if not self._calls:
                     self._wake = trio.Event()
@@ -216,7 +176,7 @@ class Pool:
                 await trio.sleep(TICK)
                 if not self._closed:
                     self._tick()
-            self._tasks.cancel_scope.cancel()
+            self._wishes.cancel_scope.cancel()
 
     def close(self) -> None:
         """End all workers; each finishes the call it runs. Once is enough."""
@@ -246,7 +206,7 @@ class Pool:
 
     # --- calls ---------------------------------------------------------------
 
-    def submit(self, what: WorkerCall | WorkerListing, call: tuple[Any, ...], report: Callable[[Outcome], None]) -> int:
+    def submit(self, what: WorkerCall, call: tuple[Any, ...], report: Callable[[Outcome], None]) -> int:
         """Queue a call; *report* hears its outcome."""
         number = self._last = self._last + 1
         if not self._calls:
@@ -265,22 +225,6 @@ class Pool:
         call = self._calls.pop(number, None)
         if call is not None:
             call.waits.cancel()
-        call = self._paused.pop(number, None)
-        if call is not None and call.worker is not None and call.failure is None:
-            self._start_task(call.worker.answer, number, _NOBODY)
-
-    def go_on(self, number: int, report: Callable[[Outcome], None]) -> None:
-        """Have more of a list sent; *report* hears of it."""
-        call = self._paused.pop(number)
-        if call.failure is not None:
-            report(Outcome(failure=call.failure))
-            return
-        if not self._calls:
-            self._wake.set()
-        call.report, call.started = report, trio.current_time()
-        self._calls[number] = call
-        assert call.worker is not None, "a list is paused only where it was begun"
-        self._start_task(call.worker.answer, number, (True, None))
 
     def _send(self, frame: bytes) -> bool:
         try:
@@ -321,7 +265,8 @@ class Pool:
             level, text, fields = rest
             self._log(level, text, None if call is None else call.what.request, fields)
         elif kind == PART:
-            self._part(worker, number, call, *rest)
+            if call is not None:
+                call.names += rest[0]
         elif kind == WISH:
             self._wish(worker, number, call, *rest)
         else:
@@ -333,7 +278,7 @@ class Pool:
                 if kind == ERROR:
                     call.report(Outcome(failure=ScriptError(rest[0])))
                 else:
-                    call.report(Outcome(rest if isinstance(call.what, WorkerCall) else ()))
+                    call.report(Outcome((*rest, call.names)))
 
     def lost(self, worker: _Process) -> None:
         """A worker is gone: by itself when its memory passed the limit, killed, or crashed in a call."""
@@ -347,45 +292,27 @@ class Pool:
         for number in lost:
             call = self._calls.pop(number)
             call.waits.cancel()
-            call.report(Outcome(failure=_died(worker)))
-        for call in self._paused.values():
-            if call.worker is worker:
-                call.failure = _died(worker)
-
-    def _part(self, worker: _Process, number: int, call: _Call | None, last: bool, piece: bytes) -> None:
-        """Some of a list; the worker keeps the rest until it is asked to go on."""
-        if call is None:
-            if last:
-                self._start_task(worker.answer, number, _NOBODY)
-            return
-        call.pieces.append(piece)
-        if last:
-            names = marshal.loads(b"".join(call.pieces))
-            call.pieces.clear()
-            call.worker = worker
-            self._paused[number] = self._calls.pop(number)
-            self._replies += 1
-            call.report(Outcome(names))
+            call.report(Outcome(failure=ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")))
 
     def _wish(self, worker: _Process, number: int, call: _Call | None, last: bool, piece: bytes) -> None:
         if call is None:  # nobody waits for it; the worker is told once
             if last:
-                self._start_task(worker.answer, number, _NOBODY)
+                self._start_wish(worker.answer, number, (False, "nobody waits for this call any more"))
             return
         call.worker = worker
-        call.pieces.append(piece)
+        call.wish.append(piece)
         if last:
-            wish = Service(*marshal.loads(b"".join(call.pieces)))
-            call.pieces.clear()
+            wish = Service(*marshal.loads(b"".join(call.wish)))
+            call.wish.clear()
             self._set_aside += 1
-            self._start_task(self._fulfil, worker, number, call, wish)
+            self._start_wish(self._fulfil, worker, number, call, wish)
 
-    def _start_task(self, task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        assert self._tasks is not None, "workers are asked only while the pool runs"
-        self._tasks.start_soon(task, *arguments)
+    def _start_wish(self, task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        assert self._wishes is not None, "workers are asked only while the pool runs"
+        self._wishes.start_soon(task, *arguments)
 
     async def _fulfil(self, worker: _Process, number: int, call: _Call, wish: Service) -> None:
-        answer: tuple[bool, Any] = _NOBODY
+        answer = (False, "nobody waits for this call any more")
         with call.waits:
             try:
                 answer = (True, await FULFIL[Service](wish))
@@ -436,10 +363,6 @@ class Pool:
         self.batch_done()
 
 
-def _died(worker: _Process) -> ScriptError:
-    return ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")
-
-
 class WorkerPassdb:
     """A passdb whose script runs in workers."""
 
@@ -451,12 +374,12 @@ class WorkerPassdb:
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password?"""
-        result, fields, text = await WorkerCall(self._pool, self._number, "verify_plain", request, password)
+        result, fields, text, _ = await WorkerCall(self._pool, self._number, "verify_plain", request, password)
         return PassdbReply(PassdbResult(result), fields, text)
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's stored password and fields."""
-        result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
+        result, fields, text, _ = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
         return PassdbReply(PassdbResult(result), fields, text)
 
 
@@ -470,9 +393,11 @@ class WorkerUserdb:
 
     async def lookup(self, request: AuthRequest) -> UserdbReply:
         """The user's fields."""
-        result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request)
+        result, fields, text, _ = await WorkerCall(self._pool, self._number, "lookup", request)
         return UserdbReply(UserdbResult(result), fields, text)
 
-    def iterate(self) -> WorkerListing:
+    async def iterate(self) -> Iterable[str]:
         """The names of all users."""
-        return WorkerListing(self._pool, self._number)
+        *_, names = await WorkerCall(self._pool, self._number, "iterate", None)
+        users: list[str] = names
+        return users

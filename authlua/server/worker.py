@@ -11,9 +11,8 @@ to the worker                                               from the worker (own
 ==========================================================  =========================================================
 queue: ``(call, database, function, request, password)``    ``(HELLO, pid)``
 own socket: ``(call, last, piece)`` of                      ``(LOG, call, level, text, fields)``
-``(True, answer)``, or of ``(False, text)`` when the        ``(PART, call, last, piece)`` of some names of a list;
-call is to fail                                             answered when there is room for more
-..                                                          ``(WISH, call, last, piece)`` of ``(name, arguments)``
+``(True, answer)``, or of ``(False, text)`` when the        ``(PART, call, names)``: some of a list of users
+call is to fail                                             ``(WISH, call, last, piece)`` of ``(name, arguments)``
 ..                                                          ``(REPLY, call, result, fields, text)``
 ..                                                          ``(ERROR, call, text)``: a ``ScriptError``
 ==========================================================  =========================================================
@@ -27,13 +26,12 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
-from authlua.passwords import Limits
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
 from authlua.request import AuthRequest
 from authlua.secret import Secret
 from authlua.services import fulfil_now
@@ -46,6 +44,9 @@ MAX_FRAME = 1 << 17
 
 PIECE = 1 << 16
 """Bytes of what travels in pieces."""
+
+LIST_BATCH = 1000
+"""Users in one message."""
 
 SLOT = struct.Struct("=Q")
 """What a worker shows the server at its place in shared memory: the number of the call it runs, 0 when it is free."""
@@ -114,21 +115,11 @@ def resident() -> int:
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 
-class _Piece(Wish):
-    """Take these names, and say when there is room for more."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(names)
-
-
 class _Worker:
     def __init__(self, own: socket.socket, scripts: list[tuple[Any, ...]]) -> None:
         self._own = own
         self._scripts = scripts
         self._databases: dict[int, LuaPassdb | LuaUserdb] = {}
-        self._shared = Scripts()
         self._call = 0
         self._waiting: dict[int, tuple[str, Coroutine[Wish, Any, Any]]] = {}
         self._pieces: dict[int, list[bytes]] = {}
@@ -165,11 +156,7 @@ class _Worker:
         """Send whatever *core* has to say next."""
         try:
             step = _run(core, answer)
-            if isinstance(step, _Piece):
-                self._waiting[number] = (function, core)
-                for piece in pieces(number, step.names):
-                    self._say(PART, *piece)
-            elif isinstance(step, Service):
+            if isinstance(step, Service):
                 self._waiting[number] = (function, core)
                 for piece in pieces(number, (step.name, step.arguments)):
                     self._say(WISH, *piece)
@@ -190,12 +177,9 @@ class _Worker:
     ) -> tuple[Any, ...]:
         """What the last frame of the call says."""
         if state is None:
-            users = database.iterate()
-            try:
-                while names := await users.piece():
-                    await _Piece(names)
-            finally:
-                users.close()
+            users = list(await database.iterate())
+            for first in range(0, len(users), LIST_BATCH):
+                self._say(PART, self._call, users[first : first + LIST_BATCH])
             return (0, (), "")
         request = AuthRequest.restored(state, password)
         # as in Dovecot's workers, the client's process is not known here
@@ -209,16 +193,15 @@ class _Worker:
     def _database(self, index: int) -> LuaPassdb | LuaUserdb:
         database = self._databases.get(index)
         if database is None:
-            kind, path, source, dialect, server_dialect, options, share = self._scripts[index]
+            kind, path, source, dialect, server_dialect, options = self._scripts[index]
             load = load_passdb if kind == "passdb" else load_userdb
             database = self._databases[index] = load(
                 path,
                 log=self._log,
                 dialect=Dialect(dialect),
                 server_dialect=Dialect(server_dialect),
-                options=ScriptOptions(**{**options, "limits": Limits(*options["limits"]), "now": fulfil_now}),
+                options=ScriptOptions(**{**options, "now": fulfil_now}),
                 source=source,
-                scripts=self._shared if share else None,
             )
         return database
 
@@ -232,13 +215,13 @@ class _Worker:
 
 
 def _run(core: Coroutine[Wish, Any, Any], answer: Any) -> Any:
-    """The `Service` that *core* wishes for next, or the `_Piece` it has, or its end; other wishes may block here."""
+    """The `Service` that *core* next wishes for, else what it comes to; other wishes may as well block here."""
     while True:
         try:
             wish = core.throw(answer) if isinstance(answer, ScriptError) else core.send(answer)
         except StopIteration as done:
             return done.value
-        if isinstance(wish, Service | _Piece):
+        if isinstance(wish, Service):
             return wish
         if isinstance(wish, Compute):
             answer = wish.function(*wish.args)

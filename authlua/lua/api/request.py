@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from authlua.dialect import Dialect
 from authlua.lua.calls import Calls, Refusal
 from authlua.lua.conversion import c_string, lua_string, text
-from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.wishes import Hash, Unfulfilled
 
@@ -23,7 +22,7 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
     def member(call: int, name: bytes) -> bytes | None:
         request = calls.request(call)
         variable = variables.get(text(name))
-        value = calls.definition_of(call).id if variable is None else variable(request)
+        value = calls.options.id if variable is None else variable(request)
         return None if value is None else lua_string(value)
 
     def field(call: int, database: bytes, name: bytes) -> bytes | None:
@@ -65,10 +64,10 @@ WISHES: Mapping[bytes, Callable[..., Awaitable[tuple[Any, ...]]]] = {b"password_
 """What a call may wish for, and how its answer is come by."""
 
 
-def _question(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[bytes, str, str, Dialect, bool, Limits]:
+def _question(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[bytes, str, str, Dialect, bool]:
     user = calls.request(call).original_user or ""
     weak = calls.options.allow_weak_schemes or not calls.rules.is_2_4
-    return c_string(password), text(stored), user, calls.rules.dialect, weak, calls.options.limits
+    return c_string(password), text(stored), user, calls.rules.dialect, weak
 
 
 def _flat(verdict: Verdict) -> tuple[float, bytes | None]:
@@ -76,12 +75,12 @@ def _flat(verdict: Verdict) -> tuple[float, bytes | None]:
     return code, None if why is None else lua_string(why)
 
 
-def judge(password: bytes, stored: str, user: str, dialect: Dialect, allow_weak: bool, limits: Limits) -> Verdict:
+def judge(password: bytes, stored: str, user: str, dialect: Dialect, allow_weak: bool) -> Verdict:
     """What ``req:password_verify`` answers (``core:2.3.21.1:src/auth/db-lua.c:auth_request_lua_password_verify``)."""
     from authlua.passwords import MalformedHash, UnknownScheme, verify
 
     try:
-        if verify(password, stored, user=user, dialect=dialect, allow_weak=allow_weak, limits=limits):
+        if verify(password, stored, user=user, dialect=dialect, allow_weak=allow_weak):
             return 1.0, None
         return 0.0, "Password mismatch"
     except UnknownScheme as error:
@@ -101,7 +100,7 @@ def _expanded(calls: Calls, call: int | None, template: str) -> str:
     request = AuthRequest("") if call is None else calls.request(call)
     dialect = calls.rules.dialect
     try:
-        variables = request_variables(request, dialect, id=calls.definition_of(call).id)
+        variables = request_variables(request, dialect, id=calls.options.id)
         if call is None:
             variables = _OnlyProviders(variables)
         return compile_template(template, dialect).expand(variables)
@@ -132,7 +131,7 @@ def _response(calls: Calls, call: int, template: str) -> tuple[bytes | bool, ...
             continue
         if not key:
             raise Refusal("Field key cannot be empty in a template")
-        if calls.definition_of(call).database == "userdb" and key in ("uid", "gid"):
+        if calls.database == "userdb" and key in ("uid", "gid"):
             value = str(_number_of(key, value))
         answer += (lua_string(key), lua_string(_expanded(calls, call, value)))
     return tuple(answer)
