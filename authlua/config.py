@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
-from authlua.urls import parse_redis_url, parse_url
+from authlua.urls import parse_url
 
 # --- kinds of values ---------------------------------------------------------------------------------------------
 
@@ -201,14 +201,6 @@ def _read_verbose(value: Any, context: Context) -> bool | None:
     return value
 
 
-def _read_redis(value: Any, context: Context) -> str:
-    if type(value) is not str:
-        raise ValueError("expected the URL of a Redis")
-    if value:
-        parse_redis_url(value)
-    return value
-
-
 def _read_address(value: Any, context: Context) -> str:
     if type(value) is str and (match := re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d+)", value)):
         port = int(match[1])
@@ -243,13 +235,12 @@ ATTRIBUTES = Kind("table of templates", _read_fields, dict)
 SETTINGS = Kind("table of texts", _read_settings, lambda settings: dict.fromkeys(settings, "<hidden>"))
 SECRET = Kind("text", _is(str, "expected a text"), lambda secret: secret and "<hidden>")
 TRANSLATION = Kind("text", _read_translation)
-REDIS = Kind("URL of a Redis", _read_redis, lambda url: url and "<hidden>")
 VERBOSE = Kind("default, true or false", _read_verbose, lambda value: "default" if value is None else value)
 VERBOSE_PASSWORDS = Kind("no, plain or sha1, with an optional :length", _read_verbose_passwords)
 ADDRESS = Kind("address", _read_address)
 
 
-_HIDDEN = (SETTINGS, SECRET, FIELDS, REDIS)
+_HIDDEN = (SETTINGS, SECRET, FIELDS)
 """Kinds whose values may be secret: they are in no repr and in no error message."""
 
 
@@ -262,6 +253,17 @@ def one_of(*choices: str) -> Kind:
         return str(value)
 
     return Kind(", ".join(choices), read)
+
+
+def words_of(*choices: str) -> Kind:
+    """A list of some of *choices*."""
+
+    def read(value: Any, context: Context) -> tuple[str, ...]:
+        if type(value) is not list or not all(word in choices for word in value):
+            raise ValueError(f"expected a list of words out of {', '.join(choices)}")
+        return tuple(dict.fromkeys(value))
+
+    return Kind("list of words", read, list)
 
 
 def _dialect(*others: str) -> Kind:
@@ -277,6 +279,9 @@ def _dialect(*others: str) -> Kind:
 # --- the table of keys -------------------------------------------------------------------------------------------
 
 REQUIRED: Any = object()
+
+TWINS = ("socket", "ssl")
+"""The families of blocking Lua modules that have twins which do not block."""
 
 
 class Key(NamedTuple):
@@ -345,17 +350,8 @@ class LuaSettings:
     """Bytes."""
     timeout: float = key(DURATION, 60.0)
     """Seconds."""
+    twins: tuple[str, ...] = key(words_of(*TWINS), TWINS)
     watch: bool = key(SWITCH, False)
-
-
-@dataclass(frozen=True, slots=True)
-class StateSettings:
-    """``[state]``: what several servers remember together."""
-
-    url: str = key(REDIS, "", reload=False)
-    """Empty: each server remembers alone."""
-    timeout: float = key(DURATION, 1.0, reload=False)
-    """Seconds until a silent Redis counts as down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +379,9 @@ class AuthSettings:
     ssl_require_client_cert: bool = key(SWITCH, False)
     ssl_username_from_cert: bool = key(SWITCH, False)
     proxy_self: tuple[str, ...] = key(WORDS, ())
+    first_valid_uid: int = key(NUMBER, 500)
+    last_valid_uid: int = key(NUMBER, 0)
+    """0: there is no last one."""
     verbose: bool = key(SWITCH, False)
     verbose_passwords: str = key(VERBOSE_PASSWORDS, "no")
     debug: bool = key(SWITCH, False)
@@ -484,6 +483,21 @@ class UserdbSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HashSettings:
+    """``[hashes]``: the most that verifying a stored password may cost, as in `authlua.passwords.Limits`."""
+
+    argon2_memory: int = key(SIZE, 1 << 30)
+    argon2_total: int = key(SIZE, 64 << 30)
+    crypt_memory: int = key(SIZE, 1 << 30)
+    crypt_total: int = key(SIZE, 64 << 30)
+    crypt_rounds: int = key(NUMBER, 10_000_000)
+    blf_crypt_cost: int = key(NUMBER, 20)
+    pbkdf2_rounds: int = key(NUMBER, 10_000_000)
+    scram_iterations: int = key(NUMBER, 10_000_000)
+    otp_sequence: int = key(NUMBER, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
 class MailSettings:
     """``[mail]``: the script that sees the users' mail, and where that is."""
 
@@ -570,10 +584,10 @@ class Settings:
     server: ServerSettings
     log: LogSettings
     lua: LuaSettings
-    state: StateSettings
     auth: AuthSettings
     passdbs: tuple[PassdbSettings, ...]
     userdbs: tuple[UserdbSettings, ...]
+    hashes: HashSettings
     mail: MailSettings
     listeners: tuple[ListenerSettings, ...]
 
@@ -582,10 +596,10 @@ SECTIONS: Mapping[str, type] = {
     "server": ServerSettings,
     "log": LogSettings,
     "lua": LuaSettings,
-    "state": StateSettings,
     "auth": AuthSettings,
     "passdb": PassdbSettings,
     "userdb": UserdbSettings,
+    "hashes": HashSettings,
     "mail": MailSettings,
     "listener": ListenerSettings,
 }
@@ -709,10 +723,10 @@ def _settings(data: Mapping[str, Any], path: Path | None, directory: Path) -> Se
         reader.section(ServerSettings, "server", server),
         reader.section(LogSettings, "log", data.get("log", {})),
         reader.section(LuaSettings, "lua", data.get("lua", {})),
-        reader.section(StateSettings, "state", data.get("state", {})),
         reader.section(AuthSettings, "auth", data.get("auth", {})),
         tables("passdb", PassdbSettings),
         tables("userdb", UserdbSettings),
+        reader.section(HashSettings, "hashes", data.get("hashes", {})),
         reader.section(MailSettings, "mail", data.get("mail", {})),
         (),
     )
@@ -756,7 +770,6 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
         *_check_listeners(settings, told),
         *_check_names(settings),
         *_check_policy(settings.auth),
-        *_check_state(settings.state),
     ]
 
 
@@ -878,14 +891,6 @@ def _check_policy(auth: AuthSettings) -> list[str]:
     return problems
 
 
-def _check_state(state: StateSettings) -> list[str]:
-    from importlib.util import find_spec
-
-    if state.url and not find_spec("hiredis"):
-        return ['state.url: needs the Python package hiredis: install "authlua[redis]"']
-    return []
-
-
 def _check_names(settings: Settings) -> list[str]:
     """Users and groups that this machine does not know."""
     import grp
@@ -994,8 +999,14 @@ def as_toml(value: object) -> str:
     import json
 
     if isinstance(value, dict):
-        items = (f"{json.dumps(name)} = {as_toml(item)}" for name, item in value.items())
+        items = (f"{_toml_key(name)} = {as_toml(item)}" for name, item in value.items())
         return "{ " + ", ".join(items) + " }" if value else "{}"
     if isinstance(value, list):
         return "[" + ", ".join(as_toml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _toml_key(name: str) -> str:
+    import json
+
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)

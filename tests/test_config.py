@@ -24,6 +24,7 @@ from authlua.config import (
 )
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
+from authlua.passwords import LIMITS
 from authlua.sasl import MECHS
 
 ROOT = Path(__file__).parent.parent
@@ -347,7 +348,7 @@ def test_secrets_are_neither_printed_nor_shown(config):
     settings = config(BASE + "settings = { dsn = 'mysql://u:swordfish@db' }\n")
     assert settings.userdbs[0].settings == {"dsn": "mysql://u:swordfish@db"}
     assert "swordfish" not in toml_text(settings) + repr(settings)
-    assert '"dsn" = "<hidden>"' in toml_text(settings)
+    assert 'dsn = "<hidden>"' in toml_text(settings)
 
 
 def test_secrets_stay_out_of_error_messages(problems):
@@ -437,3 +438,8 @@ def test_whatever_a_key_is_given_is_accepted_or_explained(value, kind):
     except ValueError as error:
         explained = str(error)
     assert explained == "" or explained.startswith("expected ")
+
+
+def test_the_limits_of_hashes_are_those_of_the_password_room(config) -> None:
+    """The same names with the same defaults."""
+    assert dataclasses.asdict(config(BASE).hashes) == LIMITS._asdict()

@@ -1,10 +1,11 @@
 """What the chains need from a passdb or userdb, and how an admin placed each of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from authlua.auth.cache import CacheKey
+from authlua.listing import Listing
 from authlua.masks import mask
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
@@ -49,7 +50,7 @@ class Userdb(Protocol):
         """The user's fields."""
         ...
 
-    async def iterate(self) -> Iterable[str]:
+    def iterate(self) -> Listing:
         """The names of all users."""
         ...
 

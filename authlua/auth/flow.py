@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from authlua.auth.policy import Policy, PolicyOptions
 from authlua.auth.replies import Replies, auth_token
 from authlua.auth.userdbs import UserdbChain
 from authlua.dialect import Dialect
+from authlua.listing import Listing
+from authlua.passwords import LIMITS, Limits
 from authlua.protocol import Fail, Failed, NotFound, Ok, PassFound, UserFound
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
@@ -83,6 +85,7 @@ class AuthOptions:
     failure_delay: float = 2.0
     internal_failure_delay: float = 2.0
     allow_weak_schemes: bool = True
+    limits: Limits = LIMITS
     ssl_require_client_cert: bool = False
     ssl_username_from_cert: bool = False
     proxy_self: Sequence[str] = ()
@@ -165,6 +168,7 @@ class Auth:
             log=log,
             internal_failure_delay=options.internal_failure_delay,
             allow_weak_schemes=options.allow_weak_schemes,
+            limits=options.limits,
             verbose=options.verbose,
             verbose_passwords=options.verbose_passwords,
             debug=options.debug,
@@ -208,7 +212,7 @@ class Auth:
         ip = None if penalty is None or request.no_penalty else request.rip
         level = 0
         if penalty is not None and ip is not None:
-            level = penalty.level(ip) if penalty.shared is None else await penalty.shared_level(ip)
+            level = penalty.level(ip)
             if level:
                 await Sleep(WAITS[level])
         verdict = await self._converse(request, initial)
@@ -435,13 +439,9 @@ class Auth:
             case _:
                 return result, Failed(request.id)
 
-    async def list_users(self) -> Iterable[str]:
-        """The names of all users.
-
-        Raises:
-            ScriptError: a userdb cannot list them.
-        """
-        return await self._userdbs.iterate()
+    def list_users(self) -> Listing:
+        """The names of all users."""
+        return self._userdbs.iterate()
 
     def _note(self, level: str, text: str, request: AuthRequest) -> None:
         """Log *text*, if lines of that level are wanted of this request."""

@@ -95,6 +95,7 @@ class PassdbChain:
         log: Log,
         internal_failure_delay: float,
         allow_weak_schemes: bool,
+        limits: passwords.Limits,
         verbose: bool,
         verbose_passwords: str,
         debug: bool,
@@ -120,6 +121,7 @@ class PassdbChain:
         self._log = log
         self._internal_failure_delay = internal_failure_delay
         self._allow_weak = allow_weak_schemes
+        self._limits = limits
         self._verbose_passwords = verbose_passwords
         self._verbose = verbose or debug
         self._debug = debug
@@ -276,7 +278,7 @@ class PassdbChain:
     ) -> PassdbResult:
         """Is *password* the one behind *stored*? Whoever else asks that meanwhile shares the work of a slow hash."""
         user = request.original_user or ""
-        job = password, stored, user, entry.default_scheme, self._allow_weak
+        job = password, stored, user, entry.default_scheme, self._allow_weak, self._limits
         try:
             if elsewhere or passwords.is_slow(stored, entry.default_scheme):
                 matches = await self._verifications.fetch((fingerprint(password), *job[1:]), lambda: _hash(job))
@@ -529,13 +531,17 @@ class _Remembered:
         return PassdbReply(OK, [*(self._found.fields or ()), ("password", self._found.credentials)])
 
 
-async def _hash(job: tuple[Secret, str, str, str, bool]) -> bool:
+async def _hash(job: tuple[Secret, str, str, str, bool, passwords.Limits]) -> bool:
     matches: bool = await Hash(_verify, *job)
     return matches
 
 
-def _verify(password: Secret, stored: str, user: str, default_scheme: str, allow_weak: bool) -> bool:
-    return passwords.verify(password.reveal(), stored, user=user, default_scheme=default_scheme, allow_weak=allow_weak)
+def _verify(
+    password: Secret, stored: str, user: str, default_scheme: str, allow_weak: bool, limits: passwords.Limits
+) -> bool:
+    return passwords.verify(
+        password.reveal(), stored, user=user, default_scheme=default_scheme, allow_weak=allow_weak, limits=limits
+    )
 
 
 def _credentials(

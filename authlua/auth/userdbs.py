@@ -6,18 +6,19 @@ As in Dovecot's ``core:2.3.21.1:src/auth/auth-request.c:auth_request_userdb_call
 import grp
 import os
 import pwd
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from random import uniform
 from time import perf_counter
 
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import Log, Observe, Rule, UserdbEntry
+from authlua.auth.databases import Log, Observe, Rule, Userdb, UserdbEntry
 from authlua.auth.fields import FieldSetter
 from authlua.auth.sharing import SharedUserdb
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.fields import Fields
+from authlua.listing import Listing
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
 from authlua.variables import ExpansionError, Template, request_variables
@@ -118,6 +119,8 @@ class UserdbChain:
         return USER_UNKNOWN
 
     async def _ask(self, entry: UserdbEntry, request: AuthRequest) -> UserdbResult:
+        if not self._expand(entry, entry.default_fields, request):
+            return INTERNAL_FAILURE
         if entry.asks_passdbs and not request.mech:
             result = _FOUND.get(await self._exists(request))
             if request.userdb_fields is None:
@@ -127,8 +130,6 @@ class UserdbChain:
                     problem = "passdb doesn't support lookups, can't verify user's existence"
                     self._log("error", problem, request, {"userdb": entry.name})
                 return result or INTERNAL_FAILURE
-        if not self._expand(entry, entry.default_fields, request):
-            return INTERNAL_FAILURE
         try:
             reply = await entry.userdb.lookup(request)
         except ScriptError as error:
@@ -208,16 +209,9 @@ class UserdbChain:
             else:
                 fields["uid"], fields["gid"] = str(status.st_uid), str(status.st_gid)
 
-    async def iterate(self) -> Iterable[str]:
-        """The users of all userdbs, one after the other.
-
-        Raises:
-            ScriptError: one of them cannot list its users.
-        """
-        users: list[str] = []
-        for entry in self._entries:
-            users.extend(await entry.userdb.iterate())
-        return users
+    def iterate(self) -> Listing:
+        """The users of all userdbs, one after the other."""
+        return _Listing([entry.userdb for entry in self._entries])
 
     def _expand(self, entry: UserdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
         for name, template in fields:
@@ -232,6 +226,33 @@ class UserdbChain:
     def _note(self, entry: UserdbEntry, request: AuthRequest, text: str) -> None:
         if self._debug or request.debug:
             self._log("debug", text, request, {"userdb": entry.name})
+
+
+class _Listing:
+    """The users of several userdbs."""
+
+    def __init__(self, userdbs: Sequence[Userdb]) -> None:
+        self._rest = iter(userdbs)
+        self._open: Listing | None = None
+
+    async def piece(self) -> Sequence[str]:
+        """Some more names; a `ScriptError` when one of the userdbs cannot list its users."""
+        while True:
+            if self._open is None:
+                userdb = next(self._rest, None)
+                if userdb is None:
+                    return ()
+                self._open = userdb.iterate()
+            names = await self._open.piece()
+            if names:
+                return names
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the one that is being listed."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
 def _rule(entry: UserdbEntry, result: UserdbResult) -> Rule:

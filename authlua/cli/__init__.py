@@ -33,6 +33,7 @@ COMMANDS = (
     "cache-flush",
     "status",
     "mail",
+    "import-dovecot",
     "snippet",
     "conformance",
 )

@@ -112,8 +112,10 @@ def list_users(args: argparse.Namespace, print_name: Callable[[str], None]) -> b
 
     async def use(core: Core) -> bool:
         try:
-            for name in await complete(core.auth.list_users()):
-                print_name(name)
+            users = core.auth.list_users()
+            while names := await complete(users.piece()):
+                for name in names:
+                    print_name(name)
         except ScriptError as error:
             print(f"authlua list-users: {error}", file=sys.stderr)
             return False

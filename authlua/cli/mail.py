@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from authlua.cli import EX_NOUSER, EX_TEMPFAIL
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from authlua.cli.progress import Progress
     from authlua.config import Settings
+    from authlua.listing import Listing
     from authlua.mail import MailUser
     from authlua.server import Core, MailScripts, Rights
 
@@ -152,14 +153,13 @@ class Runner:
 
         from authlua.cli.progress import Progress
         from authlua.errors import ConfigError
-        from authlua.server import complete
 
         if self._core is None:
             raise ConfigError(["--all: needs a configuration with a [[userdb]] that lists the users"])
         jobs = max(self._args.jobs, 1)
         self._scripts.limiter.total_tokens = jobs
-        names = await complete(self._core.auth.list_users())
-        self._progress = Progress(len(names) if isinstance(names, list) else None)
+        listing = self._core.auth.list_users()
+        self._progress = Progress(None)
         send, receive = trio.open_memory_channel["Batch"](0)
         try:
             async with trio.open_nursery() as nursery:
@@ -167,9 +167,10 @@ class Runner:
                     nursery.start_soon(self._work, receive.clone())
                 receive.close()
                 async with send:
-                    async for batch in self._batches(names):
+                    async for batch in self._batches(listing):
                         await send.send(batch)
         finally:
+            listing.close()
             self._progress.clear()
 
     async def _work(self, batches: "trio.MemoryReceiveChannel[Batch]") -> None:
@@ -177,20 +178,23 @@ class Runner:
             async for users, rights in batches:
                 await self._run(users, rights)
 
-    async def _batches(self, names: Iterable[str]) -> "AsyncIterator[Batch]":
+    async def _batches(self, listing: "Listing") -> "AsyncIterator[Batch]":
         """The users in their order, those together who have the same rights."""
+        from authlua.server import complete
+
         users: list[MailUser] = []
         last: Rights | None = None
-        for name in names:
-            found = await self._found(name)
-            if found is None:
-                continue
-            user, rights = found
-            if last is not None and users and (rights != last or len(users) == BATCH):
-                yield users, last
-                users = []
-            users.append(user)
-            last = rights
+        while names := await complete(listing.piece()):
+            for name in names:
+                found = await self._found(name)
+                if found is None:
+                    continue
+                user, rights = found
+                if last is not None and users and (rights != last or len(users) == BATCH):
+                    yield users, last
+                    users = []
+                users.append(user)
+                last = rights
         if last is not None and users:
             yield users, last
 

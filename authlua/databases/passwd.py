@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from authlua.databases.compared import Compared
 from authlua.errors import ScriptError
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.wishes import Compute
@@ -32,7 +33,15 @@ class PasswdPassdb(Compared):
 
 
 class PasswdUserdb:
-    """Home, uid and gid of the system's users."""
+    """Home, uid and gid of the system's users.
+
+    Args:
+        first_uid, last_uid: only users with these uids and those between are listed; a last one of 0 is none.
+    """
+
+    def __init__(self, first_uid: int = 0, last_uid: int = 0) -> None:
+        self._first_uid = first_uid
+        self._last_uid = last_uid
 
     async def lookup(self, request: AuthRequest) -> UserdbReply:
         """As ``core:2.3.21.1:src/auth/userdb-passwd.c`` names them."""
@@ -50,7 +59,11 @@ class PasswdUserdb:
             ],
         )
 
-    async def iterate(self) -> Iterable[str]:
-        """All names the system lists."""
+    def iterate(self) -> WholeListing:
+        """The names the system lists, as far as they are not its own (``…/userdb-passwd.c:passwd_iterate_want_pw``)."""
+        return WholeListing(self._names)
+
+    async def _names(self) -> Iterable[str]:
         entries: list[pwd.struct_passwd] = await Compute(pwd.getpwall)
-        return [entry.pw_name for entry in entries]
+        first, last = self._first_uid, self._last_uid
+        return [entry.pw_name for entry in entries if first <= entry.pw_uid and (not last or entry.pw_uid <= last)]

@@ -1,8 +1,8 @@
 """``passwd-file``: users in a text file, a line each, in the form of ``/etc/passwd``.
 
 ``user:password:uid:gid:(gecos):home:(shell):extra fields``, where fields at the end may be left out. An extra field
-with ``userdb_`` in front belongs to the userdb; values are templates. As in
-``core:2.3.21.1:src/auth/db-passwd-file.c``, without its two formats of the time before 2005.
+with ``userdb_`` in front belongs to the userdb; values are templates. A line that ends before its gid is for passdbs
+only. As in ``core:2.3.21.1:src/auth/db-passwd-file.c``, without its two formats of the time before 2005.
 """
 
 import os
@@ -13,6 +13,7 @@ from authlua.databases.compared import Compared
 from authlua.databases.fields import compiled, expanded
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.variables import ExpansionError, Template, Variables, compile_template, request_variables
@@ -30,6 +31,8 @@ class User(NamedTuple):
     gid: str
     home: str
     extra: Sequence[tuple[str, str]]
+    has_mail: bool
+    """The line goes on to where a userdb's part is."""
 
     def __repr__(self) -> str:
         return f"User(home={self.home!r})"
@@ -39,14 +42,15 @@ Users = Mapping[str, User]
 
 
 def parse(text: str) -> dict[str, User]:
-    """The users of a file. Empty lines and comments are passed over; of lines with one name, the last counts."""
+    """The users of a file. Empty lines and comments are passed over; of lines with one name, the first counts."""
     users: dict[str, User] = {}
     for line in text.split("\n"):
         if not line or line[0] in ":#" or line.isspace():
             continue
-        name, password, uid, gid, _gecos, home, _shell, extra = [*line.removesuffix("\r").split(":", 7), *[""] * 8][:8]
+        parts = line.removesuffix("\r").split(":", 7)
+        name, password, uid, gid, _gecos, home, _shell, extra = [*parts, *[""] * 8][:8]
         fields = [(word.partition("=")[0], word.partition("=")[2]) for word in extra.split(" ") if word]
-        users[name] = User(password, uid, gid, home, fields)
+        users.setdefault(name, User(password, uid, gid, home, fields, len(parts) > 3))
     return users
 
 
@@ -141,22 +145,27 @@ class PasswdFileUserdb(_PasswdFile):
     """Where mail lives, from a file."""
 
     async def lookup(self, request: AuthRequest) -> UserdbReply:
-        """The user's uid, gid and home, and the extra fields that begin with ``userdb_``."""
+        """The user's uid, gid and home, and the extra fields that begin with ``userdb_``.
+
+        Raises:
+            ScriptError: the file cannot be read, or it would make the user root.
+        """
         user = await self._find(request)
-        if user is None:
+        if user is None or not user.has_mail:
             return UserdbReply(UserdbResult.USER_UNKNOWN)
+        if "0" in (user.uid, user.gid):
+            raise ScriptError(f"passwd-file: user {request.user} has uid or gid 0, which is for no mail user")
         own = [("uid", user.uid), ("gid", user.gid), ("home", user.home)]
         extra = [(name[7:], value) for name, value in user.extra if name.startswith("userdb_")]
         return UserdbReply(
             UserdbResult.OK, [*((name, value) for name, value in own if value), *self._extra(extra, request)]
         )
 
-    async def iterate(self) -> Iterable[str]:
-        """The names in the file.
+    def iterate(self) -> WholeListing:
+        """The names in the file; a `ScriptError` when there are many files, or the one cannot be read."""
+        return WholeListing(self._names)
 
-        Raises:
-            ScriptError: there are many files, or the one cannot be read.
-        """
+    async def _names(self) -> Iterable[str]:
         if self._path.variables:
             raise ScriptError("userdb passwd-file cannot list users when its path has variables")
         return list(await self._users(self._path.text))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import UserdbReply, UserdbResult
 
@@ -26,6 +27,9 @@ class PrefetchUserdb:
             return UserdbReply(UserdbResult.INTERNAL_FAILURE, (), "passdb didn't return userdb entries")
         return UserdbReply(UserdbResult.INTERNAL_FAILURE, (), "userdb lookup not possible with only userdb prefetch")
 
-    async def iterate(self) -> Iterable[str]:
+    def iterate(self) -> WholeListing:
         """Nobody that another userdb would not list."""
+        return WholeListing(self._nobody)
+
+    async def _nobody(self) -> Iterable[str]:
         return ()

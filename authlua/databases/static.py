@@ -6,6 +6,7 @@ from authlua.databases.compared import Compared
 from authlua.databases.fields import Fields, compiled, expanded
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 
@@ -36,6 +37,9 @@ class StaticUserdb(_Static):
         """The fields."""
         return UserdbReply(UserdbResult.OK, expanded(self._fields, request, self._dialect, self._id))
 
-    async def iterate(self) -> Iterable[str]:
+    def iterate(self) -> WholeListing:
         """Nobody knows who there is."""
+        return WholeListing(self._nobody)
+
+    async def _nobody(self) -> Iterable[str]:
         raise ScriptError("userdb static cannot list users")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from authlua.lua.conversion import text
 from authlua.lua.rules import Rules
+from authlua.passwords import LIMITS, Limits
 from authlua.request import AuthRequest
 from authlua.wishes import Service
 
@@ -36,10 +37,16 @@ class ScriptOptions(NamedTuple):
     """Dovecot's ``auth_debug``: debug lines are written; implies *verbose*."""
     allow_weak_schemes: bool = True
     """Dovecot 2.4's setting of this name, for ``req:password_verify`` of 2.4 scripts."""
+    limits: Limits = LIMITS
+    """What ``req:password_verify`` may cost."""
     budget: int = 0
     """How many instructions a call may run without waiting, up to twice that; 0: as many as it likes."""
     memory_limit: int = 0
     """Bytes of one Lua state; 0: no limit."""
+    twins: Sequence[str] = ()
+    """The families of blocking modules that `require` gives as twins which do not block."""
+    operations: Callable[[], Mapping[str, Callable[..., Any]]] | None = None
+    """Makes, for one state, the functions that twins call; without it there are none."""
     now: Callable[[Service], Any] | None = None
     """Fulfils a wish on the spot, for calls that cannot wait where they are; without it they fail."""
 

@@ -1,7 +1,7 @@
 """A script as a passdb or a userdb: loaded, asked, closed."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from authlua.dialect import Dialect
@@ -86,16 +86,38 @@ class LuaUserdb(_Database):
             step = await self._engine.finish(step)
         return self._judge.userdb(USERDB_LOOKUP, step, request)
 
-    async def iterate(self) -> Iterable[str]:
-        """The names that ``auth_userdb_iterate()`` returns, in Lua's order.
+    def iterate(self) -> "LuaListing":
+        """The names that ``auth_userdb_iterate()`` gives."""
+        return LuaListing(self._engine)
 
-        Raises `ScriptError` with the text to log, also when the script has no such function.
-        """
-        step = self._engine.start_listing(b"auth_userdb_iterate")
+
+class LuaListing:
+    """The users that a script lists: a table, in Lua's order, or what its iterator function gives.
+
+    The errors have the text to log; so has that for a script without such a function.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._call = 0
+        self._more = True
+
+    async def piece(self) -> Sequence[str]:
+        """Some more names."""
+        if not self._more:
+            return ()
+        if not self._call:
+            self._call, step = self._engine.start_listing(b"auth_userdb_iterate")
+        else:
+            step = self._engine.list_more(self._call)
         if step[0] == WISH:
             step = await self._engine.finish(step)
-        count = users(step)
-        return self._engine.listed(count)
+        self._more, names = users(step)
+        return names
+
+    def close(self) -> None:
+        """Let the script's iterator go."""
+        self._engine.end_listing(self._call)
 
 
 def load_passdb(

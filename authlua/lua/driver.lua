@@ -19,6 +19,8 @@ local integer_kind = math.type
 local DONE, RAISED, WISH, MISSING, REFUSED = 0, 1, 2, 3, 4
 
 -- ## Python is closed first: no door in the globals, and what a callback looks like from here has no attributes.
+-- A script may hold an object of ours; it has the methods that `kinds` gives it and nothing else.
+local kinds = setmetatable({}, { __mode = "k" })
 do
   python, package.loaded.python = nil, nil
   local registry = debug.getregistry()
@@ -29,7 +31,14 @@ do
       callable[name] = nil
     end
   end
-  callable.__tostring = function() return "authlua" end
+  callable.__tostring = function(object)
+    local methods = kinds[object]
+    return methods and methods.__kind .. ": " .. host.identity(object) or "authlua"
+  end
+  callable.__index = function(object, name)
+    local methods = kinds[object]
+    return methods and methods[name]
+  end
   callable.__metatable = false
   collectgarbage() -- what only weak tables still hold of it
 end
@@ -42,9 +51,17 @@ local core = {
   debugging = {},    -- the calls whose request asked for debug lines
   passthrough = {},  -- call → its passthrough event that has not been logged yet
   current = nil,     -- the call that runs now; nil while the script loads
+  kinds = kinds,
+  leased = {},       -- the calls that hold something others may wait for
 }
 
-local debugging, passthrough = core.debugging, core.passthrough
+-- Give an object of Python its methods.
+function core.object(object, methods)
+  kinds[object] = methods
+  return object
+end
+
+local debugging, passthrough, leased = core.debugging, core.passthrough, core.leased
 
 -- ## Calls
 --
@@ -54,7 +71,6 @@ local WISHING = {}                            -- what a coroutine yields in fron
 local idle, idle_count = {}, 0                -- slots without a call
 local waiting = {}                            -- call → slot, for calls whose wish is being fulfilled
 local slots = setmetatable({}, { __mode = "k" })  -- coroutine → true, for those that are slots
-local names                                   -- the last list of users, until Python has taken it
 
 local buffer = {}                             -- fields on their way out
 
@@ -87,24 +103,6 @@ local function flatten(code, second)
     return DONE, code, tostring(second), kind
   end
   return DONE, code, false, kind
-end
-
--- The users an iterate function returned; Python takes them in pieces.
-local function listing(users)
-  if type(users) ~= "table" then
-    return REFUSED, "Cannot iterate, return value is not table"
-  end
-  local list, count = {}, 0
-  for _, user in next, users do
-    local kind = type(user)
-    if kind ~= "string" and kind ~= "number" then
-      return REFUSED, "Value is not string"
-    end
-    count = count + 1
-    list[count] = tostring(user)
-  end
-  names = list
-  return DONE, count
 end
 
 -- ## The budget
@@ -145,6 +143,60 @@ if budget then
   end
 end
 
+-- ## Lists of users
+--
+-- They leave in pieces, and other calls run between two of them.
+
+local PIECE = options.piece
+local listings = {}  -- call → what gives its users: `fn(state, control)`, as in a generic for
+
+-- The next users: whether there may be more, then their names.
+local function next_piece(list)
+  local fn, state, user = list.fn, list.state, list.control
+  local piece, count = {}, 0
+  while count < PIECE do
+    user = fn(state, user)
+    local kind = type(user)
+    if kind == "nil" then
+      return DONE, false, unpack(piece, 1, count)
+    elseif kind ~= "string" and kind ~= "number" then
+      return REFUSED, "Value is not string"
+    end
+    count = count + 1
+    piece[count] = tostring(user)
+  end
+  list.control = user
+  return DONE, true, unpack(piece, 1, count)
+end
+
+-- What an iterate function returned: a table of names, whose keys do not matter, or an iterator as for a generic for.
+-- A table is copied, as the script may change it before the last name is gone.
+local function first_piece(users, state, control)
+  local list = { fn = users, state = state, control = control }
+  if type(users) == "table" then
+    local names, count, taken = {}, 0, 0
+    for _, user in next, users do
+      local kind = type(user)
+      if kind ~= "string" and kind ~= "number" then
+        return REFUSED, "Value is not string"
+      end
+      count = count + 1
+      names[count] = user
+      if count % PIECE == 0 then
+        stretch = stretch + 1 -- this takes its time, and is none of the script's
+      end
+    end
+    function list.fn()
+      taken = taken + 1
+      return names[taken]
+    end
+  elseif type(users) ~= "function" then
+    return REFUSED, "Cannot iterate, return value is not table"
+  end
+  listings[core.current] = list
+  return next_piece(list)
+end
+
 local function new_slot()
   local open, shut = core.new_view()
   local function done(...)
@@ -154,7 +206,11 @@ local function new_slot()
   local function body(fn, call, user, flags, password)
     while true do
       if not flags then
-        fn, call, user, flags, password = yield(listing(fn()))
+        if fn then
+          fn, call, user, flags, password = yield(first_piece(fn()))
+        else
+          fn, call, user, flags, password = yield(next_piece(listings[call]))
+        end
       elseif password then
         fn, call, user, flags, password = yield(done(fn(open(call, user, flags), password)))
       else
@@ -192,8 +248,12 @@ local function explained(message, thread)
   end))
 end
 
-local function leave(call)
+local function leave(call, abandoned)
   core.current = nil
+  if leased[call] then
+    leased[call] = nil
+    host.left(call, abandoned == true)
+  end
   if debugging[call] then
     debugging[call] = nil
   end
@@ -227,12 +287,7 @@ local function step(slot, ok, first, ...)
   return RAISED, explained(first, slot.coroutine)
 end
 
--- Call the global function `name`. `flags` are the booleans of the request, nil for a call without one.
-local function start(name, call, user, flags, password)
-  local fn = rawget(globals, name)
-  if type(fn) ~= "function" then
-    return MISSING, name
-  end
+local function begin(fn, call, user, flags, password)
   local slot
   if idle_count > 0 then
     slot = idle[idle_count]
@@ -243,6 +298,21 @@ local function start(name, call, user, flags, password)
   slot.call = call
   core.current = call
   return step(slot, resume(slot.coroutine, fn, call, user, flags, password))
+end
+
+-- Call the global function `name`. `flags` are the booleans of the request, nil for a list of users.
+local function start(name, call, user, flags, password)
+  local fn = rawget(globals, name)
+  if type(fn) ~= "function" then
+    return MISSING, name
+  end
+  return begin(fn, call, user, flags, password)
+end
+
+-- Go on with a list of users.
+local function list_more(call)
+  stretch = stretch + 1
+  return begin(nil, call)
 end
 
 -- A wish of `call` is fulfilled; the results go back to where it was made.
@@ -262,7 +332,7 @@ local function abandon(call)
   end
   waiting[call] = nil
   slot.shut()
-  leave(call)
+  leave(call, true)
   if close then
     close(slot.coroutine)
   end
@@ -270,9 +340,8 @@ end
 
 -- ## Wishes
 --
--- Where Lua can not leave the running function (inside a C function such as table.sort or string.gsub, while the
--- script loads, and anywhere in plain 5.1, whose pcall can not be left), a wish is declined and the API does the
--- work on the spot.
+-- Where Lua can not leave the running function (inside a C function such as table.sort or string.gsub, and while the
+-- script loads), a wish is declined and the API does the work on the spot.
 
 local try_yield
 if isyieldable then
@@ -293,7 +362,27 @@ elseif options.version == "5.2" then
     return outcome(pcall(yield, ...))
   end
 else
-  function try_yield()
+  -- 5.1 can not be asked, so the frames are: none may be C's, nor one that Lua itself called, as it does an iterator
+  -- or a metamethod. Such a one has no name; what was called by a name that only an expression gives looks the same.
+  local function can_leave()
+    local level, below = 3, getinfo(3, "Sn")
+    while below do
+      local info = below
+      level = level + 1
+      below = getinfo(level, "Sn")
+      if info.what == "C" or info.name == "(for generator)" then
+        return false
+      elseif below and below.what ~= "tail" and info.what ~= "tail" and info.namewhat == "" then
+        return false
+      end
+    end
+    return true
+  end
+
+  function try_yield(...)
+    if running() and can_leave() then
+      return yield(...)
+    end
     return false
   end
 end
@@ -322,6 +411,41 @@ end
 
 function coroutine.resume(thread, ...)
   return relay(thread, resume(thread, ...))
+end
+
+-- 5.1's pcall is a C function that nobody can leave, so here it is a coroutine.
+if options.version == "5.1" then
+  local native_pcall, native_xpcall = pcall, xpcall
+
+  local function attempted(handler, thread, ok, first, ...)
+    if status_of(thread) == "suspended" then
+      return attempted(handler, thread, relay(thread, resume(thread, yield(first, ...))))
+    elseif ok or not handler then
+      return ok, first, ...
+    end
+    return false, handler(first)
+  end
+
+  local function attempt(handler, fn, ...)
+    local is_c = type(fn) == "function" and getinfo(fn, "S").what == "C"
+    local thread = new_coroutine(is_c and function(...) return fn(...) end or fn)
+    slots[thread] = slots[running()]
+    return attempted(handler, thread, relay(thread, resume(thread, ...)))
+  end
+
+  function globals.pcall(fn, ...)
+    if type(fn) == "function" and running() then
+      return attempt(nil, fn, ...)
+    end
+    return native_pcall(fn, ...)
+  end
+
+  function globals.xpcall(fn, handler)
+    if type(fn) == "function" and running() then
+      return attempt(handler, fn)
+    end
+    return native_xpcall(fn, handler)
+  end
 end
 
 local function unwrapped(thread, ok, first, ...)
@@ -535,14 +659,12 @@ return {
     return type(rawget(globals, name)) == "function"
   end,
 
-  -- True and the users from number `first` to `last` of the last listing.
-  listed = function(first, last)
-    return true, unpack(names, first, last)
-  end,
+  list_more = list_more,
 
-  -- Let the last listing go.
-  unlist = function()
-    names = nil
+  -- Nobody wants the rest of a list.
+  end_listing = function(call)
+    abandon(call)
+    listings[call] = nil
   end,
 
   -- Lets a file of api/ build its part, with `more` functions of Python; what it returns is for Python.

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from authlua.errors import ScriptError
-from authlua.lua.api import PARTS, WISHES, callbacks
+from authlua.listing import PIECE
+from authlua.lua.api import PARTS, WISHES, callbacks, twins
 from authlua.lua.calls import Calls, Refusal, ScriptOptions
 from authlua.lua.conversion import lua_string, text
 from authlua.lua.runtime import first_opened, open_lua, search_paths
@@ -29,7 +30,6 @@ Step = tuple[Any, ...]
 
 _DRIVER = Path(__file__).with_name("driver.lua")
 _NAME = b"=[authlua]"
-_PIECE = 1000  # how many users are fetched from Lua in one go
 
 _bytecode: dict[tuple[str, Path], bytes] = {}
 
@@ -40,6 +40,7 @@ class Engine:
     def __init__(self, calls: Calls, options: ScriptOptions) -> None:
         self._calls = calls
         self._requests = calls.requests
+        self._listings: set[int] = set()
         self._last = 0
         runtime = open_lua(options.version, options.memory_limit)
         path, cpath = search_paths(options.version, options.path, options.cpath)
@@ -122,8 +123,8 @@ class Engine:
 
     @property
     def busy(self) -> int:
-        """How many calls are waiting for something."""
-        return len(self._requests)
+        """How many calls are waiting for something, lists that are not at their end included."""
+        return len(self._requests) + len(self._listings)
 
     def start(self, name: bytes, request: AuthRequest, password: bytes | None = None) -> Step:
         """Call the global function *name* for *request*."""
@@ -157,24 +158,32 @@ class Engine:
                 self._raise_bug()
         return step
 
-    def start_listing(self, name: bytes) -> Step:
-        """Call the global function *name* for a list of users: DONE and their number, then ask `listed`."""
+    def start_listing(self, name: bytes) -> tuple[int, Step]:
+        """Call the global function *name* for a list of users: the call's number, and its first step.
+
+        DONE comes with whether there may be more, and some users. Then ask `list_more`, and in the end `end_listing`.
+        """
         call = self._last = self._last + 1
+        self._listings.add(call)
         try:
-            return self._checked(self._start(name, call))
+            return call, self._checked(self._start(name, call))
         except MemoryError as error:
             raise self._exhausted(name) from error
 
-    def listed(self, count: int) -> list[str]:
-        """The *count* users of the listing that is just done."""
-        users: list[str] = []
+    def list_more(self, call: int) -> Step:
+        """Some more users of the listing *call*."""
+        if self._runtime is None:
+            raise ScriptError(f"{self._calls.script}: unloaded while users were listed")
         try:
-            for first in range(1, count + 1, _PIECE):
-                _, *piece = self._entries[b"listed"](first, min(first + _PIECE - 1, count))
-                users += map(text, piece)
-        finally:
-            self._entries[b"unlist"]()
-        return users
+            return self._checked(self._entries[b"list_more"](call))
+        except MemoryError as error:
+            raise self._exhausted(b"auth_userdb_iterate") from error
+
+    def end_listing(self, call: int) -> None:
+        """Forget the listing *call*, if there is one."""
+        self._listings.discard(call)
+        if self._runtime is not None:
+            self._entries[b"end_listing"](call)
 
     async def finish(self, step: Step) -> Step:
         """Fulfil the wishes of the call that *step* belongs to until it has returned."""
@@ -192,7 +201,7 @@ class Engine:
                 self._abandon(call)
                 raise
             if step[0] != WISH:
-                del self._requests[call]
+                self._requests.pop(call, None)
             self._checked(step)
         return step
 
@@ -234,12 +243,15 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
     rules = calls.rules
     variables = [*rules.variables, "id"] if rules.is_2_4 else [*rules.variables]
     return {
+        b"piece": PIECE,
         b"is_auth": calls.database in ("passdb", "userdb"),
         b"c_modules_of": first_opened().encode(),
         b"version": options.version.encode(),
         b"script": os.fsencode(calls.script),
         b"debug": options.debug,
         b"budget": options.budget,
+        b"twins": lua_string(" ".join(twins.modules(options.twins))),
+        b"substitutes": lua_string(" ".join(twins.SUBSTITUTES)),
         b"verbose": options.verbose or options.debug,
         b"is_2_4": rules.is_2_4,
         b"has_response_from_template": rules.has_response_from_template,

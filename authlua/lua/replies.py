@@ -4,6 +4,7 @@ A wrong shape is a `ScriptError` whose message is Dovecot's log line, doubled pr
 (`core:2.3.21.1:src/auth/db-lua.c`, `passdb-lua.c`, `userdb-lua.c`).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from authlua.errors import ScriptError
@@ -226,10 +227,10 @@ def _with_scheme(field: Field) -> Field:
     return field
 
 
-def users(step: Step) -> int:
-    """How many users an iterate function returned."""
+def users(step: Step) -> tuple[bool, Sequence[str]]:
+    """Whether there may be more users, and those that a script gave."""
     if step[0] == DONE:
-        return int(step[1])
+        return step[1], [text(name) for name in step[2:]]
     if step[0] == MISSING:
         raise ScriptError(f"db-lua: '{text(step[1])}' is not a function")
     if step[0] == RAISED:

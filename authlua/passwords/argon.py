@@ -3,7 +3,7 @@
 import re
 
 from authlua.passwords.encodings import base64_beginning
-from authlua.passwords.scheme import Limits, Make, MalformedHash, Scheme
+from authlua.passwords.scheme import Limits, Make, MalformedHash, Scheme, check_cost
 
 _NUMBER = rb"(0|[1-9][0-9]{0,9})"
 _STRING = rb"\$argon2(id?)\$v=19\$m=%b,t=%b,p=%b\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)" % (_NUMBER, _NUMBER, _NUMBER)
@@ -22,10 +22,8 @@ def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
     if max(int(found[2]), int(found[3]), int(found[4])) >> 32:
         return False
     memory, passes = int(found[2]) * 1024, int(found[3])
-    if memory > limits.memory or memory * passes > 64 * limits.memory:
-        raise MalformedHash(
-            f"{passes} passes over {memory >> 20} MiB are more than the {limits.memory >> 20} MiB of memory allowed"
-        )
+    check_cost("an Argon2 memory in bytes", memory, limits.argon2_memory, "argon2_memory")
+    check_cost("an Argon2 memory times passes", memory * passes, limits.argon2_total, "argon2_total")
     if len(base64_beginning(found[5])) < _LEAST_SALT or len(base64_beginning(found[6])) < _LEAST_HASH:
         return False
     from argon2.exceptions import InvalidHash, VerificationError, VerifyMismatchError

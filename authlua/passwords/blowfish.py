@@ -4,7 +4,7 @@ import re
 from hmac import compare_digest
 
 from authlua.passwords.libcrypt import crypt
-from authlua.passwords.scheme import Limits, MalformedHash, Scheme
+from authlua.passwords.scheme import Limits, MalformedHash, Scheme, check_cost
 
 _SETTING = rb"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}([./A-Za-z0-9])"
 _LONGEST = 72
@@ -28,8 +28,7 @@ def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
     setting = re.match(_SETTING, raw)
     if setting is None:
         raise MalformedHash("crypt_blowfish_rn failed: Invalid argument")
-    if int(setting[1]) > limits.blowfish_cost:
-        raise MalformedHash(f"BLF-CRYPT cost {int(setting[1])} is more than the {limits.blowfish_cost} allowed")
+    check_cost("a BLF-CRYPT cost", int(setting[1]), limits.blf_crypt_cost, "blf_crypt_cost")
     if setting[2] not in b".Oeu":
         return False  # the last digit of a salt has four of its six bits unused; no result sets them
     password, variant = password[:_LONGEST], raw[2:3]

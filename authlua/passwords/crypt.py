@@ -7,7 +7,7 @@ from hmac import compare_digest
 from authlua.passwords import blowfish
 from authlua.passwords.encodings import number
 from authlua.passwords.libcrypt import crypt
-from authlua.passwords.scheme import ALPHABET, Limits, MalformedHash, Scheme, salt
+from authlua.passwords.scheme import ALPHABET, Limits, Scheme, check_cost, salt
 
 
 def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
@@ -33,22 +33,38 @@ def _affordable(setting: bytes, limits: Limits) -> bool:
         rounds = number(found[1]) or 0
         if rounds > 999_999_999 and setting[2:3] == b"$":
             return False  # so says SHA-crypt's own specification
-        if rounds > limits.rounds:
-            raise MalformedHash(f"crypt() would take {rounds} rounds, more than the {limits.rounds} allowed")
+        check_cost("a round count for crypt()", rounds, limits.crypt_rounds, "crypt_rounds")
+    elif setting.startswith(b"_"):
+        # BSDi's DES: four digits, the lowest first
+        rounds = sum(max(ALPHABET.find(digit), 0) << 6 * place for place, digit in enumerate(setting[1:5]))
+        check_cost("a round count for crypt()", rounds, limits.crypt_rounds, "crypt_rounds")
     elif setting.startswith((b"$7$", b"$y$", b"$gy$")):
-        # scrypt: a digit for log2 N, five for r; yescrypt: flavour, log2 N and r, a digit each for any sane value
-        digits = [ALPHABET.find(digit) for digit in setting.split(b"$", 3)[2][:6]]
-        if len(digits) < 3 or min(digits) < 0:
+        cost = _memory_hard(setting)
+        if cost is None:
             return False
-        if setting[1:2] == b"7":
-            power, blocks = digits[0], sum(digit << 6 * place for place, digit in enumerate(digits[1:]))
-        elif max(digits[:3]) < 48:
-            power, blocks = digits[1] + 1, digits[2] + 1
-        else:
-            power, blocks = 63, 1
-        if blocks << (power + 7) > limits.memory:
-            raise MalformedHash(f"crypt() would take more than the {limits.memory} bytes of memory allowed")
+        check_cost("a memory in bytes for crypt()", cost[0], limits.crypt_memory, "crypt_memory")
+        check_cost("a memory times passes for crypt()", cost[0] * cost[1], limits.crypt_total, "crypt_total")
     return True
+
+
+_ENDLESS = 1 << 64, 1
+
+
+def _memory_hard(setting: bytes) -> tuple[int, int] | None:
+    """Bytes that scrypt or yescrypt fill, and how often; `None` for a setting that is none.
+
+    scrypt has a digit for log2 N, five for r and five for p. yescrypt has flavour, log2 N and r, a digit each for any
+    sane value; then perhaps a digit that says what else follows: p, t, or what nobody uses.
+    """
+    digits = [ALPHABET.find(digit) for digit in setting.split(b"$", 3)[2][:11]]
+    if len(digits) < 3 or min(digits) < 0:
+        return None
+    if setting[1:2] == b"7":
+        blocks, times = (sum(digit << 6 * place for place, digit in enumerate(digits[at : at + 5])) for at in (1, 6))
+        return blocks << (digits[0] + 7), max(times, 1)
+    if max(digits) >= 48 or (len(digits) > 3 and digits[3] > 2):
+        return _ENDLESS
+    return (digits[2] + 1) << (digits[1] + 8), 2 + sum(digits[4:])
 
 
 def weakness(raw: bytes) -> str | None:

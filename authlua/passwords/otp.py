@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from authlua.passwords.digests import md5, sha1
 from authlua.passwords.md import md4
-from authlua.passwords.scheme import Limits, MalformedHash, Scheme
+from authlua.passwords.scheme import Limits, MalformedHash, Scheme, check_cost
 
 _ENTRY = (
     rb"(md4|md5|sha1)[ \t]"  # what follows the sixteenth digit is read past, and then fails to compare
@@ -16,7 +16,6 @@ _ENTRY = (
     rb"([A-Za-z0-9]{0,16}) "
     rb"((?:[ \t]*[0-9A-Fa-f]){16})"
 )
-_LONGEST_CHAIN = 1_000_000
 
 
 def fold(algorithm: str, data: bytes) -> bytes:
@@ -73,8 +72,7 @@ def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
     Made again and compared as text, so a number with leading zeros or a trailing blank is a mismatch.
     """
     state = otp_state(raw)
-    if state.sequence > _LONGEST_CHAIN:
-        raise MalformedHash(f"{state.sequence} steps of OTP are more than the {_LONGEST_CHAIN} allowed")
+    check_cost("an OTP sequence number", state.sequence, limits.otp_sequence, "otp_sequence")
     made = entry(state.algorithm, state.sequence, state.seed.encode(), password)
     return state.sequence >= 0 and compare_digest(made, raw.lower())
 

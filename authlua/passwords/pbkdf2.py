@@ -4,7 +4,7 @@ from hashlib import pbkdf2_hmac
 from hmac import compare_digest
 
 from authlua.passwords.encodings import from_hex, number
-from authlua.passwords.scheme import Limits, MalformedHash, Scheme, salt
+from authlua.passwords.scheme import Limits, MalformedHash, Scheme, check_cost, salt
 
 
 def make(password: bytes, user: str, rounds: int) -> bytes:
@@ -26,8 +26,7 @@ def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
     stored = from_hex(fields[2])
     if stored is None or len(stored) != 20:
         raise MalformedHash("PBKDF2 hash not 160bit hex-encoded")
-    if rounds > limits.rounds:
-        raise MalformedHash(f"{rounds} rounds of PBKDF2 are more than the {limits.rounds} allowed")
+    check_cost("a PBKDF2 round count", rounds, limits.pbkdf2_rounds, "pbkdf2_rounds")
     return rounds > 0 and compare_digest(pbkdf2_hmac("sha1", password, fields[0], rounds), stored)
 
 

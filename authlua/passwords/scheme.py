@@ -15,6 +15,12 @@ class UnknownScheme(ValueError):
         self.scheme = scheme
 
 
+def check_cost(what: str, cost: int, limit: int, name: str) -> None:
+    """Raise `MalformedHash` when *what* would cost more than the *limit* of that name in `Limits` allows."""
+    if cost > limit:
+        raise MalformedHash(f"{what} of {cost} is more than the {limit} that hashes.{name} allows")
+
+
 class MalformedHash(ValueError):
     """A stored password cannot be judged: it is no value of its scheme, or costs more than allowed.
 
@@ -43,14 +49,26 @@ class Limits(NamedTuple):
     """The most one verification may cost; a stored password that asks for more is a `MalformedHash`.
 
     The defaults let pass what ``doveadm pw`` and libxcrypt make at any setting that ends within about a minute.
+    Texts of errors name the limit as the configuration does.
     """
 
-    memory: int = 1 << 30
-    """Bytes one Argon2, scrypt or yescrypt computation may fill; Argon2 may go over them 64 times."""
-    rounds: int = 10_000_000
-    """Iterations of SHA256-CRYPT, SHA512-CRYPT, PBKDF2, SCRAM and of the older methods of crypt(3)."""
-    blowfish_cost: int = 20
-    """Binary logarithm of the iterations of BLF-CRYPT."""
+    argon2_memory: int = 1 << 30
+    """Bytes of ARGON2I and ARGON2ID."""
+    argon2_total: int = 64 << 30
+    """Those bytes times the passes over them, which is what takes the time."""
+    crypt_memory: int = 1 << 30
+    """Bytes of scrypt and yescrypt."""
+    crypt_total: int = 64 << 30
+    """Those bytes times how often they are filled."""
+    crypt_rounds: int = 10_000_000
+    """Of SHA256-CRYPT, SHA512-CRYPT and the older methods of crypt(3)."""
+    blf_crypt_cost: int = 20
+    """Of BLF-CRYPT: each one more takes twice the time."""
+    pbkdf2_rounds: int = 10_000_000
+    scram_iterations: int = 10_000_000
+    """Of a password compared with SCRAM credentials; a SCRAM login leaves them to the client."""
+    otp_sequence: int = 100_000
+    """Of a password compared with an OTP chain; an OTP login takes one step of it."""
 
 
 LIMITS = Limits()

@@ -7,7 +7,7 @@ from os import urandom
 from typing import NamedTuple
 
 from authlua.passwords.encodings import base64_beginning, from_base64, number
-from authlua.passwords.scheme import Check, Limits, Make, MalformedHash, Scheme
+from authlua.passwords.scheme import Check, Limits, Make, MalformedHash, Scheme, check_cost
 
 _LEAST, _MOST = 4096, 0x7FFFFFFF
 
@@ -64,8 +64,7 @@ def scram_keys(scheme: str, raw: bytes) -> ScramKeys:
 def _check(scheme: str) -> Check:
     def check(password: bytes, raw: bytes, user: str, limits: Limits) -> bool:
         keys = scram_keys(scheme, raw)
-        if keys.iterations > limits.rounds:
-            raise MalformedHash(f"{keys.iterations} iterations of {scheme} are more than the {limits.rounds} allowed")
+        check_cost(f"a {scheme} iteration count", keys.iterations, limits.scram_iterations, "scram_iterations")
         salt = base64_beginning(keys.salt)
         return hmac.compare_digest(_keys(_ALGORITHMS[scheme], password, salt, keys.iterations)[0], keys.stored)
 

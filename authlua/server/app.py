@@ -28,7 +28,7 @@ from authlua.server.postlogin import serve_postlogin
 from authlua.server.push import serve_push
 from authlua.server.ready import Ready
 from authlua.server.waiting import Expiry, FailureQueue
-from authlua.services import State
+from authlua.twins import Waits
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -54,7 +54,8 @@ class App:
         """Clients to be written to when the errands that ended together have all been told."""
         self.hasher = Hasher(self.ready, self.write_all, timeout=self.request_timeout)
         self.metrics: Metrics | None = None
-        self.state = State()
+        self.waits = Waits()
+        """What scripts in the server wait for."""
         self.tasks: trio.Nursery
         self._cuids = count(1)
         self._reload = reload
@@ -191,7 +192,6 @@ class App:
             "waiting": self.core.holds,
             "workers": self.core.pool.size if self.core.pool is not None else 0,
             "reloads": self._reloads,
-            **({"state": "up" if self.state.up else "down"} if self.state.shared else {}),
             **({} if cache is None else {"cache": cache.statistics()._asdict()}),
         }
 
@@ -212,4 +212,5 @@ class App:
             connection.close()
         self.core.retire()
         self.hasher.close()
+        self.waits.detach()
         self.ready.close()

@@ -1,6 +1,7 @@
 """One loaded configuration: here `authlua.auth` meets `authlua.lua` and `authlua.databases`, without any event loop."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from authlua.auth import (
@@ -29,6 +30,7 @@ from authlua.databases import (
 )
 from authlua.dialect import Dialect
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.passwords import Limits
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.secret import Secret
@@ -36,7 +38,8 @@ from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.watching import Stamps, stamps
 from authlua.server.zygote import Zygote
-from authlua.services import State, fulfil_now
+from authlua.services import fulfil_now
+from authlua.twins import Waits, open_twins
 from authlua.variables import Template, compile_template
 
 if TYPE_CHECKING:
@@ -61,8 +64,8 @@ class Lasting(NamedTuple):
     zygote: Zygote | None = None
     """Makes the workers for scripts with ``use_worker``; without one all scripts run here."""
     metrics: Metrics | None = None
-    state: State | None = None
-    """What it remembers together with other servers."""
+    waits: Waits | None = None
+    """Where scripts in the server wait for what their twins of blocking modules do; without it they block."""
 
 
 class Core:
@@ -130,15 +133,17 @@ def open_core(
     watched = {str(one.script) for one in [*databases, settings.mail] if one.script}
     before = stamps(watched if settings.lua.watch else ())
     pool: Pool | None = None
-    zygote = lasting.zygote
+    zygote, waits = lasting.zygote, lasting.waits
     if zygote is not None and uses_workers(settings):
         lua = settings.lua
         pool = Pool(zygote, write, max=lua.worker_max, timeout=lua.timeout, memory_limit=lua.memory_limit)
     try:
         # Dovecot numbers the masters' passdbs after the others (core:2.3.21.1:src/auth/auth.c:auth_preinit)
         ordered = sorted(settings.passdbs, key=lambda one: one.master)
-        passdbs = [_passdb(settings, one, id, scripts, pool, write) for id, one in enumerate(ordered, 1)]
-        userdbs = [_userdb(settings, one, id, scripts, pool, write) for id, one in enumerate(settings.userdbs, 1)]
+        passdbs = [_passdb(settings, one, id, scripts, pool, waits, write) for id, one in enumerate(ordered, 1)]
+        userdbs = [
+            _userdb(settings, one, id, scripts, pool, waits, write) for id, one in enumerate(settings.userdbs, 1)
+        ]
     except BaseException:
         for script in scripts:
             script.close()
@@ -164,6 +169,7 @@ def open_core(
         failure_delay=auth.failure_delay,
         internal_failure_delay=auth.internal_failure_delay,
         allow_weak_schemes=auth.allow_weak_schemes,
+        limits=_limits(settings),
         ssl_require_client_cert=auth.ssl_require_client_cert,
         ssl_username_from_cert=auth.ssl_username_from_cert,
         proxy_self=auth.proxy_self,
@@ -228,7 +234,9 @@ def _observer(metrics: Metrics | None, write: Write | None) -> Observe | None:
     return observe
 
 
-def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id: int) -> ScriptOptions:
+def _script_options(
+    settings: Settings, one: PassdbSettings | UserdbSettings, id: int, waits: Waits | None
+) -> ScriptOptions:
     return ScriptOptions(
         version=settings.lua.version,
         path=settings.lua.path,
@@ -238,17 +246,31 @@ def _script_options(settings: Settings, one: PassdbSettings | UserdbSettings, id
         verbose=settings.auth.verbose if one.auth_verbose is None else one.auth_verbose,
         debug=settings.auth.debug,
         allow_weak_schemes=settings.auth.allow_weak_schemes,
+        limits=_limits(settings),
         budget=0 if one.use_worker else BUDGET,
         memory_limit=settings.lua.memory_limit,
+        twins=settings.lua.twins,
+        operations=partial(open_twins, waits or Waits()),
         now=fulfil_now,
     )
 
 
+def _limits(settings: Settings) -> Limits:
+    hashes = settings.hashes
+    return Limits(*(getattr(hashes, name) for name in Limits._fields))
+
+
 def _passdb(
-    settings: Settings, one: PassdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+    settings: Settings,
+    one: PassdbSettings,
+    id: int,
+    scripts: list[Script],
+    pool: Pool | None,
+    waits: Waits | None,
+    write: Write,
 ) -> PassdbEntry:
     server = settings.server.dialect
-    passdb, script = _open_passdb(settings, one, id, scripts, pool, write)
+    passdb, script = _open_passdb(settings, one, id, scripts, pool, waits, write)
     return PassdbEntry(
         passdb=passdb,
         id=id,
@@ -270,7 +292,13 @@ def _passdb(
 
 
 def _open_passdb(
-    settings: Settings, one: PassdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+    settings: Settings,
+    one: PassdbSettings,
+    id: int,
+    scripts: list[Script],
+    pool: Pool | None,
+    waits: Waits | None,
+    write: Write,
 ) -> tuple[Passdb, LuaPassdb | None]:
     """The passdb, and the script behind it."""
     server = settings.server.dialect
@@ -283,7 +311,7 @@ def _open_passdb(
             return PasswdPassdb(), None
         case "pam":
             return PamPassdb(one.service, dialect=server, id=id), None
-    options = _script_options(settings, one, id)
+    options = _script_options(settings, one, id, waits)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
     # loaded here in any case: what is wrong with it shows at start, not at the first login
     script = load_passdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
@@ -295,10 +323,16 @@ def _open_passdb(
 
 
 def _userdb(
-    settings: Settings, one: UserdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+    settings: Settings,
+    one: UserdbSettings,
+    id: int,
+    scripts: list[Script],
+    pool: Pool | None,
+    waits: Waits | None,
+    write: Write,
 ) -> UserdbEntry:
     server = settings.server.dialect
-    userdb, script = _open_userdb(settings, one, id, scripts, pool, write)
+    userdb, script = _open_userdb(settings, one, id, scripts, pool, waits, write)
     return UserdbEntry(
         userdb=userdb,
         id=id,
@@ -316,7 +350,13 @@ def _userdb(
 
 
 def _open_userdb(
-    settings: Settings, one: UserdbSettings, id: int, scripts: list[Script], pool: Pool | None, write: Write
+    settings: Settings,
+    one: UserdbSettings,
+    id: int,
+    scripts: list[Script],
+    pool: Pool | None,
+    waits: Waits | None,
+    write: Write,
 ) -> tuple[Userdb, LuaUserdb | None]:
     """The userdb, and the script behind it."""
     server = settings.server.dialect
@@ -326,10 +366,10 @@ def _open_userdb(
         case "passwd-file":
             return PasswdFileUserdb(one.file, username_format=one.username_format, dialect=server, id=id), None
         case "passwd":
-            return PasswdUserdb(), None
+            return PasswdUserdb(settings.auth.first_valid_uid, settings.auth.last_valid_uid), None
         case "prefetch":
             return PrefetchUserdb(alone=len(settings.userdbs) == 1), None
-    options = _script_options(settings, one, id)
+    options = _script_options(settings, one, id, waits)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
     script = load_userdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
     scripts.append(script)
@@ -364,8 +404,11 @@ def _plain(options: ScriptOptions) -> Mapping[str, object]:
         "path": list(options.path),
         "cpath": list(options.cpath),
         "settings": {**options.settings},
+        "limits": tuple(options.limits),
+        "twins": list(options.twins),
         # a worker has limits of its own, and nothing of ours can be sent there
         "memory_limit": 0,
+        "operations": None,
         "now": None,
     }
 

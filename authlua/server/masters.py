@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 Lookup = Coroutine[Wish, Any, MasterReply]
 
-LIST_BATCH = 1000
-"""Users written at a time before the peer's reading is waited for."""
-
 
 class Master(Connection):
     """A mail process, lmtp, doveadm … and the lookups it waits for."""
@@ -152,24 +149,27 @@ class Master(Connection):
 
     async def _list(self, scope: trio.CancelScope, id: int, mask: str | None) -> None:
         wanted = masks.mask(mask, ignore_case=True) if mask else None
+        core = self._app.core
+        core.holds += 1
+        users = core.auth.list_users()
         ok = False
         try:
             with scope:
-                users = await complete(self._app.core.auth.list_users())
-                scope.deadline = float("inf")
-                written = 0
-                for user in users:
-                    if wanted is None or wanted(user):
-                        self._codec.send(Listed(id, user))
-                        written += 1
-                        if written % LIST_BATCH == 0:
-                            self.write(self._codec.data_to_send())
-                            await self.drained()
+                while names := await complete(users.piece()):
+                    for user in names:
+                        if wanted is None or wanted(user):
+                            self._codec.send(Listed(id, user))
+                    self.write(self._codec.data_to_send())
+                    scope.deadline = float("inf")  # how slowly a client reads is its own affair
+                    await self.drained()
+                    scope.deadline = trio.current_time() + self._app.request_timeout
                 ok = True
         except ScriptError as error:
             self._app.log.error("userdb iteration failed", error=str(error))
         finally:
+            users.close()
             self._scopes.discard(scope)
+            core.release()
         if not self.closed:
             self._codec.send(ListDone(id, ok))
             self.write(self._codec.data_to_send())

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -18,7 +18,7 @@ from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.secret import Secret
 from authlua.server.driving import FULFIL
 from authlua.server.ready import Ready
-from authlua.server.worker import ERROR, HELLO, LOG, MAX_FRAME, PART, SLOT, WISH, pieces
+from authlua.server.worker import ASIDE, ERROR, HELLO, LOG, MAX_FRAME, PART, SLOT, WISH, pieces
 from authlua.server.zygote import Zygote
 from authlua.wishes import Errand, Outcome, Service
 
@@ -27,6 +27,9 @@ TICK = 0.01
 
 RESTART_PAUSE = 0.2
 """Seconds before a pool that lost its last worker makes another, so that a script that kills each costs little."""
+
+_NOBODY = False, "nobody waits for this call any more"
+"""What a worker hears of a call that was forgotten."""
 
 Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 
@@ -55,16 +58,51 @@ class WorkerCall(Errand):
         self._pool.forget(self._number)
 
 
-class _Call:
-    __slots__ = ("names", "report", "started", "waits", "what", "wish", "worker")
+class WorkerListing(Errand):
+    """The users that a script in a worker lists. Each time it is awaited it fetches some more."""
 
-    def __init__(self, what: WorkerCall, report: Callable[[Outcome], None], started: float) -> None:
+    __slots__ = ("_database", "_number", "_pool", "request")
+
+    def __init__(self, pool: "Pool", database: int) -> None:
+        self._pool = pool
+        self._database = database
+        self._number = 0
+        self.request = None
+
+    def start(self, report: Callable[[Outcome], None]) -> None:
+        if self._number:
+            self._pool.go_on(self._number, report)
+        else:
+            self._number = self._pool.submit(self, (self._database, "iterate", None, None), report)
+
+    def cancel(self) -> None:
+        self._pool.forget(self._number)
+
+    async def piece(self) -> Sequence[str]:
+        """Some more names."""
+        names: Sequence[str] = await self
+        return names
+
+    def close(self) -> None:
+        """The worker need not go on."""
+        self.cancel()
+
+
+class _Call:
+    __slots__ = ("aside", "asked", "failure", "pieces", "report", "started", "waits", "what", "worker")
+
+    def __init__(self, what: WorkerCall | WorkerListing, report: Callable[[Outcome], None], started: float) -> None:
         self.what = what
         self.report = report
         self.started = started
-        self.names: list[str] = []
-        self.wish: list[bytes] = []
-        """The pieces of what it wishes for, as far as they have come."""
+        self.pieces: list[bytes] = []
+        """What it says, as far as that has come."""
+        self.aside = False
+        """It waits for something, or has done so; whoever runs it serves others too."""
+        self.asked = False
+        """What it waits for is being fetched here."""
+        self.failure: Exception | None = None
+        """Its worker ended while nobody waited for it."""
         self.worker: _Process | None = None
         """Where it is, once it has had to wait."""
         self.waits = trio.CancelScope()
@@ -133,6 +171,8 @@ class Pool:
         self._memory_limit = memory_limit
         self._scripts: list[tuple[Any, ...]] = []
         self._calls: dict[int, _Call] = {}
+        self._paused: dict[int, _Call] = {}
+        """Lists of which some has been sent, and nobody has asked for more yet."""
         self._unsent: deque[tuple[int, bytes]] = deque()
         self._workers: dict[int, _Process] = {}
         self._last = 0
@@ -148,7 +188,7 @@ class Pool:
         self._wake = trio.Event()
         self._batch_done: Callable[[], None] = lambda: None
         self._closed = False
-        self._wishes: trio.Nursery | None = None
+        self._tasks: trio.Nursery | None = None
         self._set_aside = 0
 
     def add(self, *script: Any) -> int:
@@ -168,7 +208,7 @@ class Pool:
 
     async def run(self) -> None:
         """Watch over calls and workers and fulfil wishes, until closed."""
-        async with trio.open_nursery() as self._wishes:
+        async with trio.open_nursery() as self._tasks:
             while not self._closed:
                 if not self._calls:
                     self._wake = trio.Event()
@@ -176,7 +216,7 @@ class Pool:
                 await trio.sleep(TICK)
                 if not self._closed:
                     self._tick()
-            self._wishes.cancel_scope.cancel()
+            self._tasks.cancel_scope.cancel()
 
     def close(self) -> None:
         """End all workers; each finishes the call it runs. Once is enough."""
@@ -206,7 +246,7 @@ class Pool:
 
     # --- calls ---------------------------------------------------------------
 
-    def submit(self, what: WorkerCall, call: tuple[Any, ...], report: Callable[[Outcome], None]) -> int:
+    def submit(self, what: WorkerCall | WorkerListing, call: tuple[Any, ...], report: Callable[[Outcome], None]) -> int:
         """Queue a call; *report* hears its outcome."""
         number = self._last = self._last + 1
         if not self._calls:
@@ -222,9 +262,39 @@ class Pool:
 
     def forget(self, number: int) -> None:
         """Nobody waits for that call any more."""
-        call = self._calls.pop(number, None)
+        call = self._taken(number)
         if call is not None:
-            call.waits.cancel()
+            self._call_off(number, call)
+        call = self._paused.pop(number, None)
+        if call is not None and call.worker is not None and call.failure is None:
+            self._start_task(call.worker.answer, number, _NOBODY)
+
+    def _taken(self, number: int) -> _Call | None:
+        """The call, which is no longer among those that are out."""
+        call = self._calls.pop(number, None)
+        if call is not None and call.aside:
+            self._set_aside -= 1
+        return call
+
+    def _call_off(self, number: int, call: _Call) -> None:
+        """Nobody waits for *call* any more: let its worker know, if it waits there for something."""
+        call.waits.cancel()
+        if call.aside and call.worker is not None and not call.asked:
+            self._start_task(call.worker.answer, number, _NOBODY)
+
+    def go_on(self, number: int, report: Callable[[Outcome], None]) -> None:
+        """Have more of a list sent; *report* hears of it."""
+        call = self._paused.pop(number)
+        if call.failure is not None:
+            report(Outcome(failure=call.failure))
+            return
+        if not self._calls:
+            self._wake.set()
+        call.report, call.started = report, trio.current_time()
+        self._calls[number] = call
+        self._set_aside += call.aside
+        assert call.worker is not None, "a list is paused only where it was begun"
+        self._start_task(call.worker.answer, number, (True, None))
 
     def _send(self, frame: bytes) -> bool:
         try:
@@ -265,20 +335,24 @@ class Pool:
             level, text, fields = rest
             self._log(level, text, None if call is None else call.what.request, fields)
         elif kind == PART:
-            if call is not None:
-                call.names += rest[0]
+            self._part(worker, number, call, *rest)
         elif kind == WISH:
             self._wish(worker, number, call, *rest)
+        elif kind == ASIDE:
+            if call is None:
+                self._start_task(worker.answer, number, _NOBODY)
+            else:
+                self._put_aside(call, worker)
         else:
             self._replies += 1
             if self._unsent:
                 self._send_queued()
             if call is not None:
-                del self._calls[number]
+                self._taken(number)
                 if kind == ERROR:
                     call.report(Outcome(failure=ScriptError(rest[0])))
                 else:
-                    call.report(Outcome((*rest, call.names)))
+                    call.report(Outcome(rest if isinstance(call.what, WorkerCall) else ()))
 
     def lost(self, worker: _Process) -> None:
         """A worker is gone: by itself when its memory passed the limit, killed, or crashed in a call."""
@@ -290,36 +364,62 @@ class Pool:
         lost = [number] if number in self._calls else []
         lost += [number for number, call in self._calls.items() if call.worker is worker and number not in lost]
         for number in lost:
-            call = self._calls.pop(number)
+            call = self._calls[number]
+            self._taken(number)
             call.waits.cancel()
-            call.report(Outcome(failure=ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")))
+            call.report(Outcome(failure=_died(worker)))
+        for call in self._paused.values():
+            if call.worker is worker:
+                call.failure = _died(worker)
+
+    def _part(self, worker: _Process, number: int, call: _Call | None, last: bool, piece: bytes) -> None:
+        """Some of a list; the worker keeps the rest until it is asked to go on."""
+        if call is None:
+            if last:
+                self._start_task(worker.answer, number, _NOBODY)
+            return
+        call.pieces.append(piece)
+        if last:
+            names = marshal.loads(b"".join(call.pieces))
+            call.pieces.clear()
+            call.worker = worker
+            self._taken(number)
+            self._paused[number] = call
+            self._replies += 1
+            call.report(Outcome(names))
 
     def _wish(self, worker: _Process, number: int, call: _Call | None, last: bool, piece: bytes) -> None:
         if call is None:  # nobody waits for it; the worker is told once
             if last:
-                self._start_wish(worker.answer, number, (False, "nobody waits for this call any more"))
+                self._start_task(worker.answer, number, _NOBODY)
             return
-        call.worker = worker
-        call.wish.append(piece)
+        self._put_aside(call, worker)
+        call.pieces.append(piece)
         if last:
-            wish = Service(*marshal.loads(b"".join(call.wish)))
-            call.wish.clear()
-            self._set_aside += 1
-            self._start_wish(self._fulfil, worker, number, call, wish)
+            wish = Service(*marshal.loads(b"".join(call.pieces)))
+            call.pieces.clear()
+            call.asked = True
+            self._start_task(self._fulfil, worker, number, call, wish)
 
-    def _start_wish(self, task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        assert self._wishes is not None, "workers are asked only while the pool runs"
-        self._wishes.start_soon(task, *arguments)
+    def _put_aside(self, call: _Call, worker: _Process) -> None:
+        call.worker = worker
+        if not call.aside:
+            call.aside = True
+            self._set_aside += 1
+
+    def _start_task(self, task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        assert self._tasks is not None, "workers are asked only while the pool runs"
+        self._tasks.start_soon(task, *arguments)
 
     async def _fulfil(self, worker: _Process, number: int, call: _Call, wish: Service) -> None:
-        answer = (False, "nobody waits for this call any more")
+        answer: tuple[bool, Any] = _NOBODY
         with call.waits:
             try:
                 answer = (True, await FULFIL[Service](wish))
             except Exception as failure:
                 # our own bug, or a request that is none; it costs this call only
                 answer = (False, f"{wish.name}: {type(failure).__name__}: {failure}")
-        self._set_aside -= 1
+        call.asked = False
         await worker.answer(number, answer)
 
     def _running(self, worker: _Process) -> int:
@@ -334,7 +434,8 @@ class Pool:
             if now - call.started < self._timeout:
                 break
             self._time_out(number, call, running.get(number))
-        waiting = len(self._calls) - len(running) - self._set_aside
+        busy = sum(1 for number in running if number in self._calls and not self._calls[number].aside)
+        waiting = len(self._calls) - self._set_aside - busy
         if waiting <= 0 and self._workers:
             self._stalled = 0
         elif not self._workers:
@@ -355,12 +456,18 @@ class Pool:
         self._send_queued()
 
     def _time_out(self, number: int, call: _Call, worker: _Process | None) -> None:
-        del self._calls[number]
-        call.waits.cancel()
+        self._taken(number)
         if worker is not None and worker.pid:
+            call.waits.cancel()
             os.kill(worker.pid, signal.SIGKILL)
+        else:
+            self._call_off(number, call)
         call.report(Outcome(failure=ScriptError(f"the call took longer than {self._timeout:g} s")))
         self.batch_done()
+
+
+def _died(worker: _Process) -> ScriptError:
+    return ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")
 
 
 class WorkerPassdb:
@@ -374,12 +481,12 @@ class WorkerPassdb:
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password?"""
-        result, fields, text, _ = await WorkerCall(self._pool, self._number, "verify_plain", request, password)
+        result, fields, text = await WorkerCall(self._pool, self._number, "verify_plain", request, password)
         return PassdbReply(PassdbResult(result), fields, text)
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's stored password and fields."""
-        result, fields, text, _ = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
+        result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
         return PassdbReply(PassdbResult(result), fields, text)
 
 
@@ -393,11 +500,9 @@ class WorkerUserdb:
 
     async def lookup(self, request: AuthRequest) -> UserdbReply:
         """The user's fields."""
-        result, fields, text, _ = await WorkerCall(self._pool, self._number, "lookup", request)
+        result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request)
         return UserdbReply(UserdbResult(result), fields, text)
 
-    async def iterate(self) -> Iterable[str]:
+    def iterate(self) -> WorkerListing:
         """The names of all users."""
-        *_, names = await WorkerCall(self._pool, self._number, "iterate", None)
-        users: list[str] = names
-        return users
+        return WorkerListing(self._pool, self._number)

@@ -68,6 +68,10 @@ class Ready:
             await trio.lowlevel.wait_readable(epoll)
             self.serve(epoll.poll(0))
 
+    def poll(self, timeout: float | None) -> None:
+        """Serve all that is ready, or becomes so within *timeout* seconds (`None`: whenever that is)."""
+        self.serve(self._epoll.poll(timeout))
+
     def serve(self, happened: Iterable[tuple[int, int]]) -> None:
         """Serve all that is ready: descriptors with their events."""
         if self._lines is not None:

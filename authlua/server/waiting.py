@@ -5,6 +5,9 @@ from collections.abc import Callable, Hashable
 
 import trio
 
+from authlua.server.ready import Ready
+from authlua.twins import Waits
+
 RELEASE_INTERVAL = 0.5
 """Seconds between two looks at the failure queue (``core:2.3.21.1:src/auth/auth-request-handler.c``)."""
 
@@ -49,6 +52,28 @@ class FailureQueue:
             random.shuffle(due)
             for tell in due:
                 tell()
+
+
+async def expire(waits: Waits, ready: Ready, ended: Callable[[], None]) -> None:
+    """Have what scripts wait for looked after by *ready* and by the clock, until cancelled.
+
+    Args:
+        ended: writes what requests have to say that went on meanwhile.
+    """
+    alarm = trio.CancelScope()
+
+    def ring(at: float) -> None:
+        alarm.deadline = trio.current_time() + at - waits.now()
+
+    waits.attach(ready, ring, ended)
+    try:
+        while True:
+            with trio.CancelScope() as alarm:
+                ring(waits.next)
+                await trio.sleep_forever()
+            waits.expire()
+    finally:
+        waits.detach()
 
 
 class Expiry:

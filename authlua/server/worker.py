@@ -2,7 +2,8 @@
 
 Calls come one at a time from a queue in the kernel that all workers of a pool share: who is free takes the next, and
 nothing waits behind a worker that is busy. Replies and log lines go back on the worker's own socket. A call that
-wishes for a `Service` is set aside until the server has sent the answer; meanwhile the worker takes other calls.
+wishes for a `Service` is set aside until the server has sent the answer; one that wishes for an `Errand`, such as what
+twins of blocking modules do, until the worker has done that itself. Meanwhile the worker takes other calls.
 Frames are `marshal` data; both ends are the same interpreter. What may be long travels in pieces, each with whether
 it is the last.
 
@@ -11,8 +12,10 @@ to the worker                                               from the worker (own
 ==========================================================  =========================================================
 queue: ``(call, database, function, request, password)``    ``(HELLO, pid)``
 own socket: ``(call, last, piece)`` of                      ``(LOG, call, level, text, fields)``
-``(True, answer)``, or of ``(False, text)`` when the        ``(PART, call, names)``: some of a list of users
-call is to fail                                             ``(WISH, call, last, piece)`` of ``(name, arguments)``
+``(True, answer)``, or of ``(False, text)`` when the        ``(PART, call, last, piece)`` of some names of a list;
+call is to fail                                             answered when there is room for more
+..                                                          ``(WISH, call, last, piece)`` of ``(name, arguments)``
+..                                                          ``(ASIDE, call)``: it waits for an errand, the first time
 ..                                                          ``(REPLY, call, result, fields, text)``
 ..                                                          ``(ERROR, call, text)``: a ``ScriptError``
 ==========================================================  =========================================================
@@ -26,27 +29,28 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.secret import Secret
+from authlua.server.ready import Ready
 from authlua.services import fulfil_now
-from authlua.wishes import Compute, Service, Sleep, Wish
+from authlua.twins import Waits, open_twins
+from authlua.wishes import Compute, Errand, Outcome, Service, Sleep, Wish
 
-HELLO, LOG, PART, REPLY, ERROR, WISH = range(6)
+HELLO, LOG, PART, REPLY, ERROR, WISH, ASIDE = range(7)
 
 MAX_FRAME = 1 << 17
 """Bytes of one message in either direction."""
 
 PIECE = 1 << 16
 """Bytes of what travels in pieces."""
-
-LIST_BATCH = 1000
-"""Users in one message."""
 
 SLOT = struct.Struct("=Q")
 """What a worker shows the server at its place in shared memory: the number of the call it runs, 0 when it is free."""
@@ -66,29 +70,54 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
     queue.setblocking(True)
     own.setblocking(True)
     limit = limit_memory(memory_limit)
-    worker = _Worker(own, scripts)
+    waits = Waits()
+    worker = _Worker(own, scripts, waits, lambda number: SLOT.pack_into(slots, index * SLOT.size, number))
+    calls, answers = _Inbox(queue, worker.call), _Inbox(own, worker.answered)
+    ready = Ready()
+    ready.watch(calls, select.EPOLLIN)
+    ready.watch(answers, select.EPOLLIN)
+    waits.attach(ready, lambda at: None)
     own.send(marshal.dumps((HELLO, os.getpid())))
     full = False
-    while not (full and worker.idle):
-        answered = not worker.idle and _answered(None if full else queue, own)
-        frame = (own if answered else queue).recv(MAX_FRAME)
-        if not frame:
-            break
-        number, *rest = marshal.loads(frame)
-        SLOT.pack_into(slots, index * SLOT.size, number)
-        if answered:
-            worker.answered(number, *rest)
+    while not (full and worker.idle) and not (calls.ended or answers.ended):
+        if worker.idle:
+            calls.take()
         else:
-            worker.call(number, *rest)
-        SLOT.pack_into(slots, index * SLOT.size, 0)
-        full = full or resident() > limit
+            left = waits.next - waits.now()
+            ready.poll(None if left == float("inf") else max(0.0, left))
+            waits.expire()
+        if not full and resident() > limit:
+            full = True
+            ready.forget(calls)
     worker.close()
 
 
-def _answered(queue: socket.socket | None, own: socket.socket) -> bool:
-    """Wait for a call or an answer; whether it is an answer, which goes first."""
-    ready, _, _ = select.select([own] if queue is None else [own, queue], (), ())
-    return own in ready
+class _Inbox:
+    """A socket with frames for the worker."""
+
+    def __init__(self, sock: socket.socket, deliver: Callable[..., None]) -> None:
+        self._sock = sock
+        self._deliver = deliver
+        self.ended = False
+        """The server has closed it."""
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def ready(self, events: int) -> None:
+        """Act on a frame, if another worker has not taken it."""
+        self.take(socket.MSG_DONTWAIT)
+
+    def take(self, flags: int = 0) -> None:
+        """Act on the next frame."""
+        try:
+            frame = self._sock.recv(MAX_FRAME, flags)
+        except BlockingIOError:
+            return
+        if frame:
+            self._deliver(*marshal.loads(frame))
+        else:
+            self.ended = True
 
 
 def pieces(number: int, value: Any) -> Iterator[tuple[int, bool, bytes]]:
@@ -115,13 +144,29 @@ def resident() -> int:
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 
+class _Piece(Wish):
+    """Take these names, and say when there is room for more."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+
+
 class _Worker:
-    def __init__(self, own: socket.socket, scripts: list[tuple[Any, ...]]) -> None:
+    def __init__(
+        self, own: socket.socket, scripts: list[tuple[Any, ...]], waits: Waits, show: Callable[[int], None]
+    ) -> None:
         self._own = own
         self._scripts = scripts
+        self._show = show
+        """Tells the server which call runs."""
+        self._operations = partial(open_twins, waits)
         self._databases: dict[int, LuaPassdb | LuaUserdb] = {}
         self._call = 0
-        self._waiting: dict[int, tuple[str, Coroutine[Wish, Any, Any]]] = {}
+        self._waiting: dict[int, tuple[str, Coroutine[Wish, Any, Any], Errand | None]] = {}
+        self._aside: set[int] = set()
+        """Calls the server knows to be waiting for something here."""
         self._pieces: dict[int, list[bytes]] = {}
 
     @property
@@ -134,12 +179,14 @@ class _Worker:
     ) -> None:
         """Run a call, until it is done or has to wait."""
         self._call = number
+        self._show(number)
         try:
             core = self._core(self._database(database), function, request, password)
         except ScriptError as error:
             self._say(ERROR, number, str(error))
+            self._show(0)
         else:
-            self._advance(number, function, core, None)
+            self._advance(number, function, core, Outcome())
 
     def answered(self, number: int, last: bool, piece: bytes) -> None:
         """Go on with a call that waits, when all of its answer is there."""
@@ -148,18 +195,33 @@ class _Worker:
         if not last:
             return
         fine, answer = marshal.loads(b"".join(self._pieces.pop(number)))
-        function, core = self._waiting.pop(number)
-        self._call = number
-        self._advance(number, function, core, answer if fine else ScriptError(answer))
+        if number not in self._waiting:
+            return  # it is done already, and nobody wanted to know
+        function, core, errand = self._waiting.pop(number)
+        if errand is not None:
+            errand.cancel()
+        self._advance(number, function, core, Outcome(answer) if fine else Outcome(failure=ScriptError(answer)))
 
-    def _advance(self, number: int, function: str, core: Coroutine[Wish, Any, Any], answer: Any) -> None:
+    def _advance(self, number: int, function: str, core: Coroutine[Wish, Any, Any], outcome: Outcome) -> None:
         """Send whatever *core* has to say next."""
+        self._call = number
+        self._show(number)
         try:
-            step = _run(core, answer)
-            if isinstance(step, Service):
-                self._waiting[number] = (function, core)
+            step = _run(core, outcome)
+            if isinstance(step, _Piece):
+                self._waiting[number] = (function, core, None)
+                for piece in pieces(number, step.names):
+                    self._say(PART, *piece)
+            elif isinstance(step, Service):
+                self._waiting[number] = (function, core, None)
                 for piece in pieces(number, (step.name, step.arguments)):
                     self._say(WISH, *piece)
+            elif isinstance(step, Errand):
+                self._waiting[number] = (function, core, step)
+                if number not in self._aside:
+                    self._aside.add(number)
+                    self._say(ASIDE, number)
+                step.start(lambda outcome: self._ended(number, outcome))
             else:
                 self._say(REPLY, number, *step)
         except ScriptError as error:
@@ -168,6 +230,14 @@ class _Worker:
             self._say(ERROR, number, f"{function}: not enough memory (lua.memory_limit)")
         except ValueError as error:
             self._say(ERROR, number, f"{function}: the reply cannot be sent: {error}")
+        if number not in self._waiting:
+            self._aside.discard(number)
+        self._show(0)
+
+    def _ended(self, number: int, outcome: Outcome) -> None:
+        """An errand has ended; go on with the call that waits for it."""
+        function, core, _ = self._waiting.pop(number)
+        self._advance(number, function, core, outcome)
 
     def _say(self, *frame: Any) -> None:
         self._own.send(marshal.dumps(frame))
@@ -177,9 +247,12 @@ class _Worker:
     ) -> tuple[Any, ...]:
         """What the last frame of the call says."""
         if state is None:
-            users = list(await database.iterate())
-            for first in range(0, len(users), LIST_BATCH):
-                self._say(PART, self._call, users[first : first + LIST_BATCH])
+            users = database.iterate()
+            try:
+                while names := await users.piece():
+                    await _Piece(names)
+            finally:
+                users.close()
             return (0, (), "")
         request = AuthRequest.restored(state, password)
         # as in Dovecot's workers, the client's process is not known here
@@ -200,7 +273,14 @@ class _Worker:
                 log=self._log,
                 dialect=Dialect(dialect),
                 server_dialect=Dialect(server_dialect),
-                options=ScriptOptions(**{**options, "now": fulfil_now}),
+                options=ScriptOptions(
+                    **{
+                        **options,
+                        "limits": Limits(*options["limits"]),
+                        "operations": self._operations,
+                        "now": fulfil_now,
+                    }
+                ),
                 source=source,
             )
         return database
@@ -214,19 +294,19 @@ class _Worker:
             database.close()
 
 
-def _run(core: Coroutine[Wish, Any, Any], answer: Any) -> Any:
-    """The `Service` that *core* next wishes for, else what it comes to; other wishes may as well block here."""
+def _run(core: Coroutine[Wish, Any, Any], outcome: Outcome) -> Any:
+    """What *core* wishes for next, or the `_Piece` it has, or its end; wishes that may block here are fulfilled."""
     while True:
         try:
-            wish = core.throw(answer) if isinstance(answer, ScriptError) else core.send(answer)
+            wish = core.send(outcome.value) if outcome.failure is None else core.throw(outcome.failure)
         except StopIteration as done:
             return done.value
-        if isinstance(wish, Service):
+        if isinstance(wish, Service | Errand | _Piece):
             return wish
         if isinstance(wish, Compute):
-            answer = wish.function(*wish.args)
+            outcome = Outcome(wish.function(*wish.args))
         elif isinstance(wish, Sleep):
             time.sleep(wish.seconds)
-            answer = None
+            outcome = Outcome()
         else:
             raise AssertionError(f"scripts do not wish for {type(wish).__name__}")

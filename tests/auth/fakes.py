@@ -6,6 +6,7 @@ from typing import Any
 from authlua.auth import RULES, Auth, AuthOptions, CacheKey, Observe, PassdbEntry, Penalty, UserdbEntry
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
+from authlua.listing import WholeListing
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.secret import Secret
@@ -50,8 +51,11 @@ class DictUserdb:
             return UserdbReply(found, (), "text")
         return UserdbReply(UserdbResult.OK, list(found.items()))
 
-    async def iterate(self) -> Iterable[str]:
-        return list(self.users)
+    def iterate(self) -> WholeListing:
+        async def names() -> Iterable[str]:
+            return list(self.users)
+
+        return WholeListing(names)
 
 
 class House:

@@ -145,4 +145,12 @@ class TestRequest:
 class TestList:
     def test_all_userdbs_name_their_users(self) -> None:
         """One after the other."""
-        assert list(run(House(userdbs=[{"a": {}}, {"b": {}, "c": {}}]).auth.list_users())) == ["a", "b", "c"]
+        listing = House(userdbs=[{}, {"a": {}}, {}, {"b": {}, "c": {}}]).auth.list_users()
+        assert [list(run(listing.piece())) for _ in range(4)] == [["a"], ["b", "c"], [], []]
+
+    def test_a_long_list_comes_in_pieces(self) -> None:
+        """And who has heard enough closes it."""
+        listing = House(userdbs=[{f"u{number}": {} for number in range(2500)}]).auth.list_users()
+        assert [len(run(listing.piece())) for _ in range(2)] == [1000, 1000]
+        listing.close()
+        assert list(run(listing.piece())) == []

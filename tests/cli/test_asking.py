@@ -334,3 +334,19 @@ def test_nobody_there_is_69(tmp_path, capsys):
     assert main(["list-users", "--socket", str(tmp_path / "nobody")]) == 69
     expected = f"authlua list-users: {tmp_path / 'nobody'}: No such file or directory; is the server running"
     assert capsys.readouterr().err.startswith(expected)
+
+
+def test_users_are_printed_as_they_come(tmp_path: Path) -> None:
+    """However many there are; who has seen enough may go."""
+    script = tmp_path / "auth.lua"
+    script.write_text(
+        "function auth_userdb_iterate() local i = 0 return function() i = i + 1 return 'u' .. i end end\n"
+    )
+    command = [sys.executable, "-m", "authlua", "list-users", "--script", str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert [listing.stdout.readline() for _ in range(5000)][-1] == "u5000\n"
+        listing.stdout.close()
+        assert listing.stderr.read() == ""
+        assert listing.wait(60) == 0

@@ -90,7 +90,11 @@ class Site:
         return run(self.core.auth.lookup_user(new_request([("service", "lmtp")], id=1), name))
 
     def users(self) -> list[str]:
-        return list(run(self.core.auth.list_users()))
+        listing, names = self.core.auth.list_users(), []
+        while piece := run(listing.piece()):
+            names += piece
+        listing.close()
+        return names
 
 
 PASSWD_FILE = "[[passdb]]\ndriver = 'passwd-file'\nfile = 'users'\nscheme = 'PLAIN'\n"
@@ -127,7 +131,29 @@ class TestPasswdFile:
         """uid, gid, home, and the extra fields that say so; what is empty is left out."""
         fields = [("uid", "1000"), ("gid", "1001"), ("home", "/home/timo"), ("mail", "maildir:~/Maildir")]
         assert site.user("timo") == UserFound(1, "timo", fields)
-        assert site.user("plain") == UserFound(1, "plain", [])
+
+    def test_a_line_that_ends_early_is_for_passdbs_only(self, tmp_path: Path) -> None:
+        """As Dovecot has it: who has no field for a gid, empty or not, is no user of a userdb, but is listed."""
+        (tmp_path / "users").write_text("a:x\nb:x:1\nd:x:\ne:x::\nc:x:1:1\n")
+        site = Site(tmp_path, PASSWD_FILE + USER_FILE)
+        assert [site.user(name) for name in "abd"] == [NotFound(1)] * 3
+        assert [site.user(name).fields for name in "ec"] == [[], [("uid", "1"), ("gid", "1")]]
+        assert site.users() == ["a", "b", "d", "e", "c"]
+
+    def test_of_two_lines_the_first_counts(self, tmp_path: Path) -> None:
+        """Dovecot's does, and complains."""
+        (tmp_path / "users").write_text("t:one:1:1\nt:two:2:2\n")
+        site = Site(tmp_path, PASSWD_FILE + USER_FILE)
+        assert (isinstance(site.login("t", "one"), Ok), isinstance(site.login("t", "two"), Fail)) == (True, True)
+        assert site.user("t") == UserFound(1, "t", [("uid", "1"), ("gid", "1")])
+
+    @pytest.mark.parametrize("line", ["t:x:0:5", "t:x:5:0", "t:x:nosuchuser:5"])
+    def test_nobody_is_made_root(self, tmp_path: Path, line: str) -> None:
+        """A mistake in the file; the mail waits until it is found."""
+        (tmp_path / "users").write_text(line)
+        site = Site(tmp_path, PASSWD_FILE + USER_FILE)
+        assert isinstance(site.user("t"), Failed)
+        assert [level for level, _ in site.events] == ["error"]
         assert site.user("nobody") == NotFound(1)
 
     def test_its_users_are_listed(self, site: Site) -> None:
@@ -190,7 +216,7 @@ class TestPasswdFile:
     @given(st.text())
     def test_any_text_is_a_file(self, text: str) -> None:
         """No line breaks the others."""
-        assert parse(text + "\nt:pass\n")["t"].password == "pass"
+        assert parse("t:pass\n" + text + "\n")["t"].password == "pass"
 
 
 class TestStatic:
@@ -216,6 +242,13 @@ class TestStatic:
         assert dict(site.fetch("t").fields)["home"] == "/srv/t"
         (tmp_path / "users").unlink()
         assert site.user("t") == Failed(1)
+
+    def test_what_a_passdb_says_of_the_mail_overrides_defaults(self, tmp_path: Path) -> None:
+        """The passdb is asked after they are set, and before the fields of the userdb."""
+        passdb = "[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y', userdb_uid = '5', userdb_home = '/p' }\n"
+        userdb = "[[userdb]]\ndriver = 'static'\nfields = { home = '/u' }\ndefault_fields = { uid = '7', gid = '8' }\n"
+        fields = dict(Site(tmp_path, passdb + userdb).user("t").fields)
+        assert fields == {"uid": "5", "gid": "8", "home": "/u"}
 
     def test_a_passdb_that_cannot_tell_is_a_failure(self, tmp_path: Path) -> None:
         """And an error with Dovecot's words."""
@@ -264,11 +297,31 @@ class TestPasswd:
     def test_the_systems_users_have_a_home(self, tmp_path: Path) -> None:
         """The one who runs this test, too."""
         me = pwd.getpwuid(os.getuid())
-        site = Site(tmp_path, "[[passdb]]\ndriver = 'passwd'\n[[userdb]]\ndriver = 'passwd'\n")
+        site = Site(tmp_path, "first_valid_uid = 0\n[[passdb]]\ndriver = 'passwd'\n[[userdb]]\ndriver = 'passwd'\n")
         expected = [("system_groups_user", me.pw_name), ("uid", str(me.pw_uid)), ("gid", str(me.pw_gid))]
         assert site.user(me.pw_name) == UserFound(1, me.pw_name, [*expected, ("home", me.pw_dir)])
         assert site.user("no.such.user") == NotFound(1)
         assert me.pw_name in site.users()
+
+    @pytest.mark.parametrize(
+        ("limits", "listed"),
+        [
+            ("", ["b", "c"]),
+            ("first_valid_uid = 0\n", ["a", "b", "c"]),
+            ("first_valid_uid = 500\nlast_valid_uid = 500\n", ["b"]),
+        ],
+    )
+    def test_it_lists_those_between_two_uids(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limits: str, listed: list[str]
+    ) -> None:
+        """The system's own users get no mail; whoever asks for one finds him."""
+        users = [
+            pwd.struct_passwd((name, "x", uid, 1, "", "/", "")) for name, uid in (("a", 499), ("b", 500), ("c", 501))
+        ]
+        monkeypatch.setattr(pwd, "getpwall", lambda: users)
+        site = Site(tmp_path, f"{limits}[[passdb]]\ndriver = 'pam'\n[[userdb]]\ndriver = 'passwd'\n")
+        assert listed == site.users()
+        assert isinstance(site.user(pwd.getpwuid(0).pw_name), UserFound)
 
     @pytest.mark.parametrize(
         ("stored", "password", "let_in"),

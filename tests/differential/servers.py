@@ -6,9 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from authlua.conformance.raw import PATIENCE, RawConnection
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
@@ -40,12 +40,12 @@ class Authlua:
 
     def __enter__(self) -> "Authlua":
         self.directory = Path(tempfile.mkdtemp(prefix="authlua-differential-"))
-        self.sockets = {kind: self.directory / kind for kind in ("client", "login", "master")}
-        text = f'[server]\nbase_dir = "{self.directory}"\ndialect = "{self._dialect}"\n[log]\nlevel = "debug"\n'
-        listeners = "".join(f'[[listener]]\nkind = "{kind}"\npath = "{kind}"\n' for kind in self.sockets)
-        (self.directory / "authlua.toml").write_text(text + self._config + listeners)
+        self.directory.chmod(0o755)
+        self.config = self.directory / "authlua.toml"
+        self.sockets = {kind: self.directory / name for kind, name in self._names.items()}
+        self.config.write_text(self._text())
         for name, content in self._files.items():
-            (self.directory / name).write_text(content)
+            (self.directory / name).write_text(content.replace("{directory}", str(self.directory)))
         try:
             self._start()
         except BaseException:
@@ -53,10 +53,19 @@ class Authlua:
             raise
         return self
 
+    _names: ClassVar[Mapping[str, str]] = {"client": "client", "login": "login", "master": "master"}
+    """Kinds of listeners and what their sockets are called."""
+
+    def _text(self) -> str:
+        """What stands in the file."""
+        text = f'[server]\nbase_dir = "{self.directory}"\ndialect = "{self._dialect}"\n[log]\nlevel = "debug"\n'
+        listeners = "".join(f'[[listener]]\nkind = "{kind}"\npath = "{name}"\n' for kind, name in self._names.items())
+        return text + self._config + listeners
+
     def _start(self) -> None:
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "authlua", "serve", "-c", str(self.directory / "authlua.toml")],
+                [sys.executable, "-m", "authlua", "serve", "-c", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -83,6 +92,19 @@ class Authlua:
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
+
+
+class Imported(Authlua):
+    """``authlua serve`` with what ``authlua import-dovecot`` made of the configuration of a Dovecot.
+
+    ``{directory}`` in it is where that Dovecot was.
+    """
+
+    _names: ClassVar[Mapping[str, str]] = {"client": "auth-client", "login": "login", "master": "auth-master"}
+
+    def _text(self) -> str:
+        text = self._config.replace("{directory}", str(self.directory))
+        return text.replace("[server]\n", f'[server]\nbase_dir = "{self.directory}"\n', 1)
 
 
 class AuthClient:
@@ -144,3 +166,15 @@ class MasterClient:
         assert line is not None, "the server hung up"
         word, _, *rest = line.decode().split("\t")
         return "\t".join([word, *rest])
+
+    def list_users(self) -> list[str]:
+        """All lines of the reply to ``LIST``, without its id."""
+        self._id += 1
+        self._connection.send(f"LIST\t{self._id}\tuser=*\n".encode())
+        lines: list[str] = []
+        while not lines or lines[-1].startswith("LIST"):
+            line = self._connection.receive()
+            assert line is not None, "the server hung up"
+            word, _, *rest = line.decode().split("\t")
+            lines.append("\t".join([word, *rest]))
+        return lines

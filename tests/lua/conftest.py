@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from authlua.dialect import Dialect
+from authlua.listing import Listing
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
 from authlua.request import AuthRequest
 from authlua.wishes import Compute
@@ -124,6 +125,17 @@ def now(call: Coroutine[Any, Any, Any]) -> Any:
         return done.value
     call.close()
     raise AssertionError(f"the call waits for {wish}")
+
+
+def listed(listing: Listing) -> list[str]:
+    """All names of a listing that never waits."""
+    names = []
+    try:
+        while piece := now(listing.piece()):
+            names += piece
+    finally:
+        listing.close()
+    return names
 
 
 def computing(call: Coroutine[Any, Any, Any], *, between: Callable[[], None] = lambda: None) -> tuple[Any, int]:

@@ -7,7 +7,7 @@ import pytest
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.results import PassdbResult, UserdbResult
-from tests.lua.conftest import SCRIPTS, Bench, login, now
+from tests.lua.conftest import SCRIPTS, Bench, listed, login, now
 
 BOTH = pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
 
@@ -28,7 +28,7 @@ def test_a_passwd_file_serves_both_databases(bench: Bench, dialect: Dialect):
     home = now(userdb.lookup(login("alice")))
     assert (home.result, dict(home.fields)) == (UserdbResult.OK, {"uid": "1000", "gid": "1000", "home": "/home/alice"})
     assert now(userdb.lookup(login("nobody"))).result == UserdbResult.USER_UNKNOWN
-    assert now(userdb.iterate()) == ["alice", "bob", "carol@example.com"]
+    assert listed(userdb.iterate()) == ["alice", "bob", "carol@example.com"]
 
 
 PASS = ("password", "{PLAIN}pass")
@@ -119,7 +119,7 @@ def test_every_shape_of_a_userdb_result(bench: Bench, dialect: Dialect, user: st
 def test_a_list_has_strings_and_numbers_whatever_their_keys(bench: Bench):
     """Script 03: one, two, three, 4 in Lua's own order."""
     userdb = bench.userdb(SCRIPTS / "03-return-shapes.lua")
-    assert sorted(now(userdb.iterate())) == ["4", "one", "three", "two"]
+    assert sorted(listed(userdb.iterate())) == ["4", "one", "three", "two"]
 
 
 def test_the_request_object_of_2_3(bench: Bench):

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,6 +57,8 @@ class Dovecot:
         self._script = script
         self._databases = self._lua_databases() if databases is None else databases
         self._extra = extra
+        self.files: Mapping[str, str] = {}
+        """Name → text; what is here before it starts is put into its directory, with ``{directory}`` replaced too."""
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.root = installed_root(self.series)
@@ -89,6 +92,8 @@ class Dovecot:
             self.log_path = self.directory / "dovecot.log"
             script = self._script if isinstance(self._script, str) else self._script.read_text()
             (self.directory / "auth.lua").write_text(script)
+            for name, text in self.files.items():
+                (self.directory / name).write_text(text.replace("{directory}", str(self.directory)))
             self.config = self.directory / "dovecot.conf"
             self.config.write_text(self._configuration())
             self.sockets = {

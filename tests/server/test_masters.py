@@ -7,6 +7,7 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
+from authlua.listing import WholeListing
 from authlua.results import UserdbReply, UserdbResult
 from authlua.wishes import Sleep
 from tests.auth.fakes import House
@@ -47,8 +48,8 @@ async def test_lookups_run_side_by_side(tmp_path: Path, autojump_clock: MockCloc
             await Sleep(float(request.user))
             return UserdbReply(UserdbResult.OK)
 
-        async def iterate(self) -> list[str]:
-            return []
+        def iterate(self) -> WholeListing:
+            raise AssertionError("nobody asks")
 
     house = House(userdbs=[{}])
     object.__setattr__(house.auth._userdbs._entries[0], "userdb", Slow())
@@ -73,6 +74,47 @@ async def test_a_long_list_waits_for_its_reader(tmp_path: Path) -> None:
         assert got.count(b"LIST\t1\t") == 30000
 
 
+async def test_a_list_is_fetched_as_it_is_read(tmp_path: Path) -> None:
+    """A client that does not read gets what the sockets hold, and no more is asked of the userdb."""
+
+    class Endless:
+        given = 0
+        closed = False
+
+        async def lookup(self, request: Any) -> UserdbReply:
+            raise AssertionError("only lists")
+
+        def iterate(self) -> "Endless":
+            return self
+
+        async def piece(self) -> list[str]:
+            self.given += 1
+            return [f"user{number}@example.com" for number in range(1000)]
+
+        def close(self) -> None:
+            self.closed = True
+
+    endless = Endless()
+    house = House(userdbs=[{}])
+    object.__setattr__(house.auth._userdbs._entries[0], "userdb", endless)
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        await stream.send_all(b"LIST\t1\n")
+        given = -1
+        while given != endless.given:
+            given = endless.given
+            await trio.sleep(0.3)
+        assert 0 < given < 50
+        assert server.app.core.holds == 1
+        await stream.receive_some(1 << 20)
+        await trio.sleep(0.1)
+        assert endless.given > given
+        await stream.aclose()
+        while not endless.closed:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert server.app.core.holds == 0
+
+
 async def test_a_list_that_fails_says_so(tmp_path: Path) -> None:
     """And its script's error is in the log."""
     from authlua.errors import ScriptError
@@ -81,7 +123,10 @@ async def test_a_list_that_fails_says_so(tmp_path: Path) -> None:
         async def lookup(self, request: Any) -> UserdbReply:
             raise AssertionError("only lists")
 
-        async def iterate(self) -> list[str]:
+        def iterate(self) -> WholeListing:
+            return WholeListing(self.names)
+
+        async def names(self) -> list[str]:
             raise ScriptError("auth.lua:3: boom")
 
     house = House(userdbs=[{}])
@@ -112,8 +157,8 @@ async def test_a_master_that_hangs_up_leaves_nothing_behind(tmp_path: Path, auto
             await Sleep(60)
             raise AssertionError("nobody waits for this")
 
-        async def iterate(self) -> list[str]:
-            return []
+        def iterate(self) -> WholeListing:
+            raise AssertionError("nobody asks")
 
     house = House(userdbs=[{}])
     object.__setattr__(house.auth._userdbs._entries[0], "userdb", Slow())

@@ -11,11 +11,15 @@ import trio
 
 from authlua.auth import new_request
 from authlua.errors import ScriptError
+from authlua.listing import PIECE
+from authlua.lua.calls import DEFAULTS
+from authlua.passwords import LIMITS
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbResult
 from authlua.secret import Secret
+from authlua.server.core import _plain
 from authlua.server.driving import begin, complete, finish
-from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
+from authlua.server.pool import Pool, WorkerListing, WorkerPassdb, WorkerUserdb
 from authlua.server.ready import Ready
 from authlua.server.zygote import Zygote
 from authlua.wishes import Wish
@@ -41,6 +45,9 @@ function auth_passdb_lookup(req)
     req:log_warning("answered")
     return dovecot.auth.PASSDB_RESULT_OK,
       { status = tostring(response:status()), size = tostring(#response:payload()), calls = tostring(calls) }
+  elseif act == "dear" then
+    local code, why = req:password_verify("{PBKDF2}$1$salt$101$" .. ("0"):rep(40), "secret")
+    return dovecot.auth.PASSDB_RESULT_OK, { code = tostring(code), why = why }
   elseif act == "log" then req:log_warning("about you") dovecot.i_warning("about all")
   end
   return dovecot.auth.PASSDB_RESULT_OK, {
@@ -49,7 +56,14 @@ function auth_passdb_lookup(req)
   }
 end
 function auth_userdb_lookup(req) return dovecot.auth.USERDB_RESULT_OK, { home = "/h/" .. req.user } end
-function auth_userdb_iterate() local t = {} for i = 1, 2500 do t[i] = "user" .. i end return t end
+function auth_userdb_iterate()
+  local i = 0
+  return function()
+    i = i + 1
+    if i == 1500 then return ("x"):rep(300000) end
+    if i <= 2500 then return "user" .. i end
+  end
+end
 """
 
 Line = tuple[str, str, AuthRequest | None]
@@ -112,7 +126,7 @@ async def _house(
         log.append((level, text, about))
 
     pool = Pool(zygote, write, **limits)
-    options: dict[str, Any] = {"settings": {}}
+    options = _plain(DEFAULTS._replace(limits=LIMITS._replace(pbkdf2_rounds=100)))
     source = await trio.Path(script).read_bytes()
     passdb = WorkerPassdb(
         pool,
@@ -147,7 +161,55 @@ async def test_userdb_and_list_go_to_workers_too(house: House) -> None:
     request.user = "t"
     reply = await complete(house.userdb.lookup(request))
     assert (reply.result, dict(reply.fields)) == (UserdbResult.OK, {"home": "/h/t"})
-    assert list(await complete(house.userdb.iterate())) == [f"user{number}" for number in range(1, 2501)]
+    assert await names(house.userdb.iterate()) == [
+        "x" * 300_000 if number == 1500 else f"user{number}" for number in range(1, 2501)
+    ]
+
+
+async def names(listing: WorkerListing) -> list[str]:
+    """All names of a listing."""
+    found: list[str] = []
+    while piece := await complete(listing.piece()):
+        found += piece
+    listing.close()
+    return found
+
+
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
+async def test_a_list_that_nobody_reads_holds_nobody_up(house: House) -> None:
+    """Its worker, the only one, takes other calls, and sends the rest when it is asked to; a name may be long."""
+    listing, other = house.userdb.iterate(), house.userdb.iterate()
+    assert len(await complete(listing.piece())) == PIECE
+    for number in range(1, 4):
+        _, fields, _ = await house.lookup("t")
+        assert dict(fields)["calls"] == str(number)
+    assert (await complete(other.piece()))[0] == "user1"
+    rest = await names(listing)
+    assert (len(rest), len(rest[499]), rest[-1]) == (1500, 300_000, "user2500")
+    other.close()
+    await house.lookup("t")
+    assert (house.pool._calls, house.pool._paused) == ({}, {})
+
+
+async def test_a_list_whose_worker_dies_ends_with_an_error(house: House) -> None:
+    """Also when it dies while nobody asks."""
+    listing = house.userdb.iterate()
+    await complete(listing.piece())
+    with pytest.raises(ScriptError, match="died unexpectedly"):
+        await house.lookup("die")
+    with pytest.raises(ScriptError, match="died unexpectedly"):
+        await complete(listing.piece())
+    listing.close()
+    assert len(await names(house.userdb.iterate())) == 2500
+
+
+@pytest.mark.parametrize("house", [{"timeout": 0.5}], indirect=True)
+async def test_a_slow_reader_of_a_list_is_not_timed_out(house: House) -> None:
+    """The time counts while a piece is waited for."""
+    listing = house.userdb.iterate()
+    await complete(listing.piece())
+    await trio.sleep(1)
+    assert len(await names(listing)) == 1500
 
 
 async def test_an_error_comes_back_with_its_text_and_costs_no_worker(house: House) -> None:
@@ -156,6 +218,13 @@ async def test_an_error_comes_back_with_its_text_and_costs_no_worker(house: Hous
         await house.lookup("raise")
     _, fields, _ = await house.lookup("t")
     assert dict(fields)["calls"] == "2"
+
+
+async def test_a_hash_over_the_limit_is_not_begun(house: House) -> None:
+    """The limits of the configuration hold in workers too."""
+    _, fields, _ = await house.lookup("dear")
+    why = "a PBKDF2 round count of 101 is more than the 100 that hashes.pbkdf2_rounds allows"
+    assert dict(fields) == {"code": "-1.0", "why": why}
 
 
 async def test_log_lines_keep_their_request(house: House) -> None:

@@ -4,15 +4,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from authlua.lua.api import dovecot, http, module, request
+from authlua.lua.api import dovecot, http, module, request, twins
 from authlua.lua.calls import Calls
 
-WISHES = {**request.WISHES, b"http_submit": http.http_submit, b"module": module.module_call}
+WISHES = {
+    **request.WISHES,
+    b"http_submit": http.http_submit,
+    b"module": module.module_call,
+    b"operation": twins.operation,
+}
 
-PARTS = [Path(__file__).with_name(f"{part}.lua") for part in ("event", "request", "dovecot", "http", "module")]
+PARTS = [Path(__file__).with_name(f"{part}.lua") for part in ("event", "request", "dovecot", "http", "module", "twins")]
 """The Lua files, in the order in which they are run."""
 
 
 def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
     """All that Lua may call, by name."""
-    return {**request.callbacks(calls), **dovecot.callbacks(calls), **http.callbacks(calls), **module.callbacks(calls)}
+    parts = (request, dovecot, http, module, twins)
+    return {name: function for part in parts for name, function in part.callbacks(calls).items()}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from authlua.dialect import Dialect
 from authlua.lua.calls import Calls, Refusal
 from authlua.lua.conversion import c_string, lua_string, text
+from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.wishes import Hash, Unfulfilled
 
@@ -64,10 +65,10 @@ WISHES: Mapping[bytes, Callable[..., Awaitable[tuple[Any, ...]]]] = {b"password_
 """What a call may wish for, and how its answer is come by."""
 
 
-def _question(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[bytes, str, str, Dialect, bool]:
+def _question(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[bytes, str, str, Dialect, bool, Limits]:
     user = calls.request(call).original_user or ""
     weak = calls.options.allow_weak_schemes or not calls.rules.is_2_4
-    return c_string(password), text(stored), user, calls.rules.dialect, weak
+    return c_string(password), text(stored), user, calls.rules.dialect, weak, calls.options.limits
 
 
 def _flat(verdict: Verdict) -> tuple[float, bytes | None]:
@@ -75,12 +76,12 @@ def _flat(verdict: Verdict) -> tuple[float, bytes | None]:
     return code, None if why is None else lua_string(why)
 
 
-def judge(password: bytes, stored: str, user: str, dialect: Dialect, allow_weak: bool) -> Verdict:
+def judge(password: bytes, stored: str, user: str, dialect: Dialect, allow_weak: bool, limits: Limits) -> Verdict:
     """What ``req:password_verify`` answers (``core:2.3.21.1:src/auth/db-lua.c:auth_request_lua_password_verify``)."""
     from authlua.passwords import MalformedHash, UnknownScheme, verify
 
     try:
-        if verify(password, stored, user=user, dialect=dialect, allow_weak=allow_weak):
+        if verify(password, stored, user=user, dialect=dialect, allow_weak=allow_weak, limits=limits):
             return 1.0, None
         return 0.0, "Password mismatch"
     except UnknownScheme as error:

@@ -1,0 +1,29 @@
+"""Twins of the Lua modules that block: what stands behind ``require "socket"`` in a script that many logins share.
+
+`open_twins` gives, for one Lua state, the functions that the Lua side (``authlua/lua/modules``) calls.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from authlua.twins.operations import Operation, Waits
+from authlua.twins.resources import Leases
+from authlua.twins.sockets import Sockets
+from authlua.twins.threads import Threads
+
+__all__ = ["Operation", "Waits", "open_twins"]
+
+THREADS = 100
+"""How many threads there may be for what cannot but block."""
+
+_threads = Threads(THREADS)
+
+
+def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
+    """The functions for one Lua state."""
+    leases = Leases(waits)
+    return {
+        "left": leases.left,
+        "finish": Operation.now,
+        **Sockets(waits, leases, _threads).functions(),
+    }

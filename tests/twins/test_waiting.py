@@ -1,0 +1,346 @@
+"""Many calls wait in one Lua state, in the server and in workers, and each gets what is its own."""
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+import trio
+
+from authlua.auth import new_request
+from authlua.config import TWINS
+from authlua.errors import ScriptError
+from authlua.passwords import Limits
+from authlua.results import PassdbReply
+from authlua.server.driving import Done, begin, complete, resume
+from authlua.server.pool import Pool, WorkerPassdb
+from authlua.server.ready import Ready
+from authlua.server.waiting import expire
+from authlua.server.zygote import Zygote
+from authlua.twins import Waits, open_twins
+from authlua.twins import operations as clock
+from authlua.wishes import Errand, Outcome
+from tests.lua.conftest import Bench, login
+from tests.twins.conftest import Peer
+
+VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
+
+
+class NoWatcher:
+    """Nobody looks after descriptors."""
+
+    def watch(self, served: Any, events: int) -> None:
+        """Nothing."""
+
+    def forget(self, served: Any) -> None:
+        """Nothing."""
+
+
+@asynccontextmanager
+async def event_loop(waits: Waits) -> AsyncIterator[None]:
+    """What a server does for its scripts."""
+    ready = Ready()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ready.run)
+        nursery.start_soon(expire, waits, ready, lambda: None)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(240):
+            yield
+        nursery.cancel_scope.cancel()
+    ready.close()
+
+
+class Barrier:
+    """A server that says ``go`` to *count* connections once that many are there, and then ends them."""
+
+    def __init__(self, count: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.port: int = self._listener.getsockname()[1]
+        self._count = count
+        self.ended = threading.Event()
+        """One of them has ended by itself."""
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_up()
+        self._thread.join()
+        self._listener.close()
+
+    def give_up(self) -> None:
+        """Wait for no more of them."""
+        if self._thread.is_alive():
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        socks: list[socket.socket] = []
+        try:
+            while len(socks) < self._count:
+                socks.append(self._listener.accept()[0])
+            for sock in socks:
+                sock.sendall(b"go\n")
+        except OSError:
+            # told to stop, or the last of them has ended
+            for sock in socks:
+                sock.settimeout(10)
+                if sock.recv(100) == b"":
+                    self.ended.set()
+        for sock in socks:
+            sock.close()
+
+
+def twins(bench: Bench, script: str, waits: Waits, **options: Any) -> Any:
+    """*script* as a passdb with twins."""
+    return bench.passdb(script, twins=TWINS, operations=partial(open_twins, waits), **options)
+
+
+@VERSIONS
+def test_three_thousand_calls_wait_in_one_state(bench: Bench, monkeypatch: pytest.MonkeyPatch, version: str):
+    """Nobody's waiting keeps another from beginning, and when the time comes all go on."""
+    waits = Waits()
+    waits.attach(NoWatcher(), lambda at: None)
+    script = """
+    local socket = require("socket")
+    function auth_passdb_lookup(req) socket.sleep(1000) return 1, { who = req.user } end"""
+    passdb = twins(bench, script, waits, version=version)
+    outcomes: list[Outcome] = []
+    calls = [passdb.lookup(login(f"u{number}")) for number in range(3000)]
+    for call in calls:
+        errand = begin(call)
+        assert isinstance(errand, Errand)
+        errand.start(outcomes.append)
+    assert (passdb.busy, outcomes) == (3000, [])
+    late = clock.now() + 2000
+    monkeypatch.setattr(clock, "now", lambda: late)
+    waits.expire()
+    ends = [resume(call, outcome) for call, outcome in zip(calls, outcomes, strict=True)]
+    assert [dict(end.value.fields)["who"] for end in ends if isinstance(end, Done)] == [f"u{n}" for n in range(3000)]
+    assert passdb.busy == 0
+
+
+PLACES = {
+    "call": "wait()",
+    "pcall": "assert(pcall(wait))",
+    "xpcall": "assert(xpcall(wait, print))",
+    "coroutine": "local resumed = coroutine.wrap(function() wait() end) resumed()",
+    "nameless": "(function() wait() end)()",
+    "deep": "pcall(coroutine.wrap(function() assert(pcall(wait)) end))",
+    "iterator": "for _ in function(_, last) if not last then wait() return 1 end end do end",
+    "metamethod": "local _ = setmetatable({}, { __index = function() wait() end }).x",
+    "tail call": "(function() return wait() end)()",
+    "sort": "table.sort({ 2, 1 }, function(a, b) wait() return a < b end)",
+    "gsub": "(''):gsub('', function() wait() end)",
+    "tostring": "tostring(setmetatable({}, { __tostring = function() wait() return '' end }))",
+}
+EVERYWHERE = {"call", "pcall", "xpcall", "coroutine", "deep", "tail call"}
+WAITS_IN = {
+    version: EVERYWHERE | {"nameless", "iterator", "metamethod"} for version in ("5.2", "5.3", "5.4", "5.5")
+} | {
+    "luajit": EVERYWHERE | {"nameless", "iterator", "metamethod", "tostring"},
+    "5.1": EVERYWHERE,
+}
+
+
+@VERSIONS
+@pytest.mark.parametrize("place", PLACES)
+def test_where_a_call_can_wait_and_where_it_blocks(bench: Bench, version: str, place: str):
+    """Where Lua cannot leave a function, everybody waits; never is it an error."""
+    waits = Waits()
+    waits.attach(NoWatcher(), lambda at: None)
+    script = f"""
+    local socket = require("socket")
+    local function wait() socket.sleep(0.01) end
+    function auth_passdb_lookup(req) {PLACES[place]} return 1, {{}} end"""
+    call = twins(bench, script, waits, version=version).lookup(login())
+    step = begin(call)
+    if isinstance(step, Errand):
+        outcomes: list[Outcome] = []
+        step.start(outcomes.append)
+        trio.run(trio.sleep, 0.02)
+        waits.expire()
+        assert isinstance(resume(call, outcomes[0]), Done)
+    assert isinstance(step, Errand) is (place in WAITS_IN[version])
+
+
+SHARED = """
+local socket = require("socket")
+local shared
+function auth_passdb_lookup(req)
+  if not shared then shared = assert(socket.connect("127.0.0.1", PORT)) end
+  shared:send("say " .. req.user .. "\\n")
+  socket.sleep(0)
+  local first = shared:receive(#req.user)
+  shared:send("say again " .. req.user .. "\\\\n\\n")
+  return 1, { said = first .. " " .. tostring(shared:receive()) }
+end
+"""
+
+
+async def test_a_shared_connection_is_one_calls_at_a_time(bench: Bench, peer: Peer) -> None:
+    """Else one login would read what was meant for another."""
+    waits = Waits()
+    passdb = twins(bench, SHARED.replace("PORT", str(peer.port)), waits)
+    said: dict[str, str | None] = {}
+
+    async def ask(user: str) -> None:
+        reply = await complete(passdb.lookup(login(user)))
+        said[user] = dict(reply.fields)["said"]
+
+    async with event_loop(waits), trio.open_nursery() as nursery:
+        for number in range(100, 150):
+            nursery.start_soon(ask, f"u{number}")
+    assert said == {f"u{number}": f"u{number} again u{number}" for number in range(100, 150)}
+
+
+async def test_a_call_given_up_leaves_no_half_read_connection(bench: Bench, peer: Peer) -> None:
+    """What it shared is closed, and the next in the queue has its turn."""
+    outcomes: list[Outcome] = []
+    waits = Waits()
+    script = """
+    local socket = require("socket")
+    local shared = assert(socket.connect("127.0.0.1", PORT))
+    function auth_passdb_lookup(req)
+      if req.user == "first" then shared:send("say secret") end
+      local got, problem = shared:receive(100)
+      return 1, { problem = problem }
+    end"""
+    passdb = twins(bench, script.replace("PORT", str(peer.port)), waits)
+    first, second = passdb.lookup(login("first")), passdb.lookup(login("second"))
+    woken = trio.Event()
+
+    def heard(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        woken.set()
+
+    async with event_loop(waits):
+        errands = [begin(first), begin(second)]
+        assert isinstance(errands[0], Errand)
+        assert isinstance(errands[1], Errand)
+        errands[0].start(lambda outcome: None)
+        errands[1].start(heard)
+        await trio.testing.wait_all_tasks_blocked()
+        assert outcomes == []
+        errands[0].cancel()
+        first.close()
+        await woken.wait()
+    end = resume(second, outcomes[0])
+    assert isinstance(end, Done)
+    assert dict(end.value.fields)["problem"] == "closed"
+    assert passdb.busy == 0
+
+
+# -- in workers
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """Where workers come from."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@asynccontextmanager
+async def one_worker(
+    zygote: Zygote, script: str, seconds: float = 60.0
+) -> AsyncIterator[tuple[Pool, Callable[[str], Coroutine[Any, Any, PassdbReply]]]]:
+    """A pool of one worker for *script*, and its passdb's lookup."""
+
+    def log(level: str, text: str, about: object, fields: Mapping[str, object]) -> None:
+        raise AssertionError(f"logged: {text}")
+
+    pool = Pool(zygote, log, max=1, timeout=seconds, memory_limit=64 << 20)
+    options = {"settings": {}, "limits": tuple(Limits()), "twins": list(TWINS)}
+    number = pool.add("passdb", "auth.lua", script.encode(), "2.3", "2.3", options)
+    passdb = WorkerPassdb(pool, number, verifies=False, cache_key=None)
+
+    async def lookup(user: str) -> PassdbReply:
+        request = new_request([("service", "imap")], id=1, mech="PLAIN")
+        request.user = request.original_user = user
+        reply: PassdbReply = await complete(passdb.lookup(request))
+        return reply
+
+    ready = Ready()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ready.run)
+        pool.start(ready, lambda: None)
+        nursery.start_soon(pool.run)
+        with trio.fail_after(240):
+            yield pool, lookup
+        pool.close()
+        nursery.cancel_scope.cancel()
+    ready.close()
+
+
+BARRIER = """
+local socket = require("socket")
+function auth_passdb_lookup(req)
+  if req.user == "quick" then return 1, { said = "quick" } end
+  local sock = assert(socket.connect("127.0.0.1", PORT))
+  return 1, { said = sock:receive() .. " " .. req.user }
+end
+"""
+
+
+async def test_calls_wait_together_in_one_worker(zygote: Zygote) -> None:
+    """A worker whose calls wait is free for the next; it would take a worker for each otherwise."""
+    said: list[str | None] = []
+    with Barrier(200) as barrier:
+        async with one_worker(zygote, BARRIER.replace("PORT", str(barrier.port))) as (_, lookup):
+
+            async def ask(user: str) -> None:
+                said.append(dict((await lookup(user)).fields)["said"])
+
+            async with trio.open_nursery() as nursery:
+                for number in range(200):
+                    nursery.start_soon(ask, f"u{number}")
+    assert sorted(map(str, said)) == sorted(f"go u{number}" for number in range(200))
+
+
+async def test_a_call_that_waits_too_long_in_a_worker_ends_alone(zygote: Zygote) -> None:
+    """Its socket is closed; the worker is not killed for it, and serves on."""
+    with Barrier(2) as barrier:
+        async with one_worker(zygote, BARRIER.replace("PORT", str(barrier.port)), seconds=1.0) as (pool, lookup):
+            await lookup("quick")
+            (worker,) = pool._workers.values()
+            pid = worker.pid
+            with pytest.raises(ScriptError, match="took longer than 1 s"):
+                await lookup("slow")
+            assert dict((await lookup("quick")).fields)["said"] == "quick"
+            (worker,) = pool._workers.values()
+            assert worker.pid == pid
+            barrier.give_up()
+            assert await trio.to_thread.run_sync(barrier.ended.wait, 60)
+
+
+async def test_calls_that_wait_in_a_worker_that_dies_fail_at_once(zygote: Zygote) -> None:
+    """All of them are known to be its."""
+    script = BARRIER.replace(
+        'if req.user == "quick"', 'if req.user == "die" then os.execute("kill -9 $PPID") end if req.user == "quick"'
+    )
+    failures = []
+    with Barrier(100) as barrier:
+        async with one_worker(zygote, script.replace("PORT", str(barrier.port))) as (pool, lookup):
+
+            async def ask(user: str) -> None:
+                with pytest.raises(ScriptError, match="died unexpectedly"):
+                    await lookup(user)
+                failures.append(user)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(ask, f"u{number}")
+                while pool._set_aside < 5:  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.01)
+                nursery.start_soon(ask, "die")
+            await lookup("quick")
+    assert len(failures) == 6
