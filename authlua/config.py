@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
-from authlua.urls import parse_url
+from authlua.urls import parse_redis_url, parse_url
 
 # --- kinds of values ---------------------------------------------------------------------------------------------
 
@@ -201,6 +201,14 @@ def _read_verbose(value: Any, context: Context) -> bool | None:
     return value
 
 
+def _read_redis(value: Any, context: Context) -> str:
+    if type(value) is not str:
+        raise ValueError("expected the URL of a Redis")
+    if value:
+        parse_redis_url(value)
+    return value
+
+
 def _read_address(value: Any, context: Context) -> str:
     if type(value) is str and (match := re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d+)", value)):
         port = int(match[1])
@@ -235,12 +243,13 @@ ATTRIBUTES = Kind("table of templates", _read_fields, dict)
 SETTINGS = Kind("table of texts", _read_settings, lambda settings: dict.fromkeys(settings, "<hidden>"))
 SECRET = Kind("text", _is(str, "expected a text"), lambda secret: secret and "<hidden>")
 TRANSLATION = Kind("text", _read_translation)
+REDIS = Kind("URL of a Redis", _read_redis, lambda url: url and "<hidden>")
 VERBOSE = Kind("default, true or false", _read_verbose, lambda value: "default" if value is None else value)
 VERBOSE_PASSWORDS = Kind("no, plain or sha1, with an optional :length", _read_verbose_passwords)
 ADDRESS = Kind("address", _read_address)
 
 
-_HIDDEN = (SETTINGS, SECRET, FIELDS)
+_HIDDEN = (SETTINGS, SECRET, FIELDS, REDIS)
 """Kinds whose values may be secret: they are in no repr and in no error message."""
 
 
@@ -355,6 +364,16 @@ class LuaSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSettings:
+    """``[state]``: what several servers remember together."""
+
+    url: str = key(REDIS, "", reload=False)
+    """Empty: each server remembers alone."""
+    timeout: float = key(DURATION, 1.0, reload=False)
+    """Seconds until a silent Redis counts as down."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuthSettings:
     """``[auth]``: Dovecot's ``auth_*`` settings."""
 
@@ -436,6 +455,8 @@ class PassdbSettings:
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     """Which Dovecot's Lua the script expects; ``auto`` reads it off the script."""
     use_worker: bool = key(SWITCH, True, alias="blocking")
+    share: bool = key(SWITCH, False)
+    """All that say so and name the same script have one Lua state."""
     cache_key: str = key(TEMPLATE, "%u", since_2_4="")
     scheme: str = key(TEXT, "")
     """Empty: the driver's own, see `default_scheme`."""
@@ -467,6 +488,8 @@ class UserdbSettings:
     driver: str = key(one_of("lua", "static", "passwd-file", "passwd", "prefetch"), "lua")
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     use_worker: bool = key(SWITCH, True, alias="blocking")
+    share: bool = key(SWITCH, False)
+    """All that say so and name the same script have one Lua state."""
     cache_key: str = key(TEMPLATE, "%u", since_2_4="")
     file: str = key(FILE, "")
     username_format: str = key(TEMPLATE, "%u", since_2_4="%{user}")
@@ -520,6 +543,7 @@ DRIVER_KEYS: Mapping[str, Collection[str]] = {
     "script": ("lua",),
     "dialect": ("lua",),
     "use_worker": ("lua",),
+    "share": ("lua",),
     "settings": ("lua",),
     "cache_key": ("lua", "passwd", "pam"),
     "file": ("passwd-file",),
@@ -584,6 +608,7 @@ class Settings:
     server: ServerSettings
     log: LogSettings
     lua: LuaSettings
+    state: StateSettings
     auth: AuthSettings
     passdbs: tuple[PassdbSettings, ...]
     userdbs: tuple[UserdbSettings, ...]
@@ -596,6 +621,7 @@ SECTIONS: Mapping[str, type] = {
     "server": ServerSettings,
     "log": LogSettings,
     "lua": LuaSettings,
+    "state": StateSettings,
     "auth": AuthSettings,
     "passdb": PassdbSettings,
     "userdb": UserdbSettings,
@@ -723,6 +749,7 @@ def _settings(data: Mapping[str, Any], path: Path | None, directory: Path) -> Se
         reader.section(ServerSettings, "server", server),
         reader.section(LogSettings, "log", data.get("log", {})),
         reader.section(LuaSettings, "lua", data.get("lua", {})),
+        reader.section(StateSettings, "state", data.get("state", {})),
         reader.section(AuthSettings, "auth", data.get("auth", {})),
         tables("passdb", PassdbSettings),
         tables("userdb", UserdbSettings),
@@ -765,11 +792,13 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
     """
     return [
         *_check_drivers(settings, told),
+        *_check_sharing(settings),
         *_check_chain(settings.passdbs),
         *_check_mechanisms(settings),
         *_check_listeners(settings, told),
         *_check_names(settings),
         *_check_policy(settings.auth),
+        *_check_state(settings.state),
     ]
 
 
@@ -795,6 +824,30 @@ def _check_drivers(settings: Settings, told: Sequence[str]) -> list[str]:
                 problems.append(f"{where}.script: no such file: {database.script}")
     if settings.mail.script is not None and not settings.mail.script.is_file():
         problems.append(f"mail.script: no such file: {settings.mail.script}")
+    return problems
+
+
+_SHARED = ("dialect", "use_worker", "settings", "auth_verbose")
+"""What a Lua state has for all who share it."""
+
+
+def _check_sharing(settings: Settings) -> list[str]:
+    """Those that share a script want the same of it."""
+    problems = []
+    first: dict[Path, tuple[str, PassdbSettings | UserdbSettings]] = {}
+    sections: list[tuple[str, Sequence[PassdbSettings | UserdbSettings]]]
+    sections = [("passdb", settings.passdbs), ("userdb", settings.userdbs)]
+    for section, databases in sections:
+        for index, database in enumerate(databases):
+            if not database.share or database.script is None:
+                continue
+            where = _numbered(section, index, len(databases))
+            other, shared = first.setdefault(database.script, (where, database))
+            problems += [
+                f"{where}.{name}: must be that of {other}, which shares {database.script.name}"
+                for name in _SHARED
+                if getattr(database, name) != getattr(shared, name)
+            ]
     return problems
 
 
@@ -889,6 +942,14 @@ def _check_policy(auth: AuthSettings) -> list[str]:
         if not auth.policy_hash_nonce:
             problems.append("auth.policy_hash_nonce: a policy server needs one, a random text that stays secret")
     return problems
+
+
+def _check_state(state: StateSettings) -> list[str]:
+    from importlib.util import find_spec
+
+    if state.url and not find_spec("hiredis"):
+        return ['state.url: needs the Python package hiredis: install "authlua[redis]"']
+    return []
 
 
 def _check_names(settings: Settings) -> list[str]:

@@ -296,6 +296,18 @@ def test_an_alias_is_the_same_key(config, problems):
     ]
 
 
+def test_who_shares_a_script_wants_the_same_of_it(config, problems):
+    """They have one Lua state; who does not share is free."""
+    one = "script = 'auth.lua'\nshare = true\nsettings = { a = 'b' }\n"
+    other = "script = 'auth.lua'\nshare = true\nuse_worker = false\ndialect = '2.4'\nauth_verbose = true\n"
+    assert config(f"[[passdb]]\n{one}[[userdb]]\n{one}").userdbs[0].share is True
+    assert config(f"[[passdb]]\n{one}[[userdb]]\n{other.replace('share = true', 'share = false')}")
+    assert problems(f"[[passdb]]\n{one}[[passdb]]\n{one}[[userdb]]\n{other}") == [
+        f"userdb.{name}: must be that of passdb[1], which shares auth.lua"
+        for name in ("dialect", "use_worker", "settings", "auth_verbose")
+    ]
+
+
 def test_defaults_follow_the_dialect(config):
     """Where 2.4 has another default, a server that speaks 2.4 has it too."""
     old, new = config(BASE), config(BASE + "[server]\ndialect = '2.4'")

@@ -212,7 +212,7 @@ class Auth:
         ip = None if penalty is None or request.no_penalty else request.rip
         level = 0
         if penalty is not None and ip is not None:
-            level = penalty.level(ip)
+            level = penalty.level(ip) if penalty.shared is None else await penalty.shared_level(ip)
             if level:
                 await Sleep(WAITS[level])
         verdict = await self._converse(request, initial)

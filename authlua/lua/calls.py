@@ -54,6 +54,15 @@ class ScriptOptions(NamedTuple):
 DEFAULTS = ScriptOptions()
 
 
+class Definition(NamedTuple):
+    """A passdb or userdb of the configuration."""
+
+    database: str
+    """``passdb`` or ``userdb``; empty for scripts that are neither."""
+    id: str
+    """Its number."""
+
+
 class Refusal(Exception):
     """A callback's no; its text becomes an error in Lua."""
 
@@ -61,12 +70,14 @@ class Refusal(Exception):
 class Calls:
     """The requests an engine serves at the moment, each under the number Lua knows it by."""
 
-    __slots__ = ("bug", "database", "log", "options", "requests", "rules", "script", "table")
+    __slots__ = ("bug", "definition", "definitions", "log", "options", "requests", "rules", "script", "table")
 
     def __init__(self, script: str, database: str, rules: Rules, options: ScriptOptions, log: ScriptLog) -> None:
         self.script = script
-        self.database = database
-        """``passdb`` or ``userdb``."""
+        self.definition = Definition(database, options.id)
+        """Whom the script was loaded for."""
+        self.definitions: dict[int, Definition] = {}
+        """Whom a call is for, when it is for another that shares the script."""
         self.rules = rules
         self.options = options
         self.log = log
@@ -82,6 +93,10 @@ class Calls:
         if request is None:
             raise Refusal("auth_request is used after its call has returned")
         return request
+
+    def definition_of(self, call: int | None) -> Definition:
+        """Whom *call* is for."""
+        return self.definitions.get(call, self.definition) if call is not None else self.definition
 
     def lua_log(self, level: bytes, call: int | None, message: bytes, *event: Any) -> None:
         """Write a line for Lua; *event*: its name, replacing prefix, source, then key, kind and value of each field."""

@@ -6,12 +6,22 @@ from pathlib import Path
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
+from authlua.lua.calls import DEFAULTS, Definition, ScriptLog, ScriptOptions
 from authlua.lua.conversion import c_string, text
 from authlua.lua.detect import detect
 from authlua.lua.engine import MISSING, RAISED, WISH, Engine
 from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, USERDB_LOOKUP, Judge, users
-from authlua.lua.script import Script, create, raised, read, register_dovecot, script_init, script_unref
+from authlua.lua.script import (
+    Script,
+    Scripts,
+    create,
+    discard,
+    raised,
+    read,
+    register_dovecot,
+    script_init,
+    script_unref,
+)
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
 from authlua.secret import Secret
@@ -20,12 +30,14 @@ from authlua.secret import Secret
 class _Database:
     """One loaded script."""
 
-    def __init__(self, script: Script, cache_key: str | None) -> None:
+    def __init__(self, script: Script, definition: Definition, cache_key: str | None) -> None:
         self.source = script.source
         """The script's text as it was loaded; the file may have changed since."""
         self._script = script
         self._engine = script.engine
         self._judge = Judge(script.calls)
+        self._definition = definition if definition != script.calls.definition else None
+        self._closed = False
         self.cache_key = cache_key
         """The template a 2.4 script gave for the cache's key; `None` if it gave none."""
 
@@ -40,15 +52,17 @@ class _Database:
         return self._engine.busy
 
     def close(self) -> None:
-        """Call ``script_deinit``, whose error is only logged, and free the Lua state; once."""
-        script_unref(self._script)
+        """Call ``script_deinit``, whose error is only logged, and free the Lua state, unless others share it; once."""
+        if not self._closed:
+            self._closed = True
+            script_unref(self._script)
 
 
 class LuaPassdb(_Database):
     """A passdb in Lua. Its methods await only wishes, and end in one ``send(None)`` if the script never waits."""
 
-    def __init__(self, script: Script, cache_key: str | None) -> None:
-        super().__init__(script, cache_key)
+    def __init__(self, script: Script, definition: Definition, cache_key: str | None) -> None:
+        super().__init__(script, definition, cache_key)
         self.verifies = script.engine.defines("auth_password_verify")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
 
@@ -57,7 +71,7 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_password_verify", request, c_string(password.reveal()))
+        step = self._engine.start(b"auth_password_verify", request, c_string(password.reveal()), self._definition)
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.passdb(PASSWORD_VERIFY, step, request)
@@ -67,7 +81,7 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_passdb_lookup", request)
+        step = self._engine.start(b"auth_passdb_lookup", request, None, self._definition)
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.passdb(PASSDB_LOOKUP, step, request)
@@ -81,7 +95,7 @@ class LuaUserdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_userdb_lookup", request)
+        step = self._engine.start(b"auth_userdb_lookup", request, None, self._definition)
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.userdb(USERDB_LOOKUP, step, request)
@@ -128,13 +142,16 @@ def load_passdb(
     dialect: Dialect | None = None,
     options: ScriptOptions = DEFAULTS,
     source: bytes | None = None,
+    scripts: Scripts | None = None,
 ) -> LuaPassdb:
     """Load the script at *path*, or its text *source*, as a passdb.
 
     *dialect* is what the script was written for; `None` reads it off the script, and *server_dialect* decides when that
-    shows nothing. Raises `ScriptError` with Dovecot's text for whatever keeps the script from starting.
+    shows nothing. A script of that path among *scripts* is used again, as it was loaded. Raises `ScriptError` with
+    Dovecot's text for whatever keeps the script from starting.
     """
-    return LuaPassdb(*_load("passdb", path, log, dialect, server_dialect, options, source))
+    definition = Definition("passdb", options.id)
+    return LuaPassdb(*_load(definition, path, log, dialect, server_dialect, options, source, scripts))
 
 
 def load_userdb(
@@ -145,36 +162,43 @@ def load_userdb(
     dialect: Dialect | None = None,
     options: ScriptOptions = DEFAULTS,
     source: bytes | None = None,
+    scripts: Scripts | None = None,
 ) -> LuaUserdb:
     """Load the script at *path* as a userdb; the rest as in `load_passdb`."""
-    return LuaUserdb(*_load("userdb", path, log, dialect, server_dialect, options, source))
+    definition = Definition("userdb", options.id)
+    return LuaUserdb(*_load(definition, path, log, dialect, server_dialect, options, source, scripts))
 
 
 def _load(
-    database: str,
+    definition: Definition,
     path: Path | str,
     log: ScriptLog,
     dialect: Dialect | None,
     server_dialect: Dialect,
     options: ScriptOptions,
     source: bytes | None,
-) -> tuple[Script, str | None]:
+    scripts: Scripts | None,
+) -> tuple[Script, Definition, str | None]:
     name = os.fspath(path)
-    failed = _Failed(database, name, dialect or server_dialect)
-    try:
-        if source is None:
-            source = read(name)
-        if dialect is None:
-            failed.dialect = dialect = detect(source) or server_dialect
-        script = create(name, source, "@" + name, log, dialect, options, None, database)
-    except ScriptError as error:
-        raise failed.to_read(str(error)) from error
+    failed = _Failed(definition.database, name, dialect or server_dialect)
+    script = scripts.again(name) if scripts is not None else None
+    if script is not None:
+        failed.dialect = script.dialect
+    else:
+        try:
+            if source is None:
+                source = read(name)
+            if dialect is None:
+                failed.dialect = dialect = detect(source) or server_dialect
+            script = create(name, source, "@" + name, log, dialect, options, scripts, definition.database)
+        except ScriptError as error:
+            raise failed.to_read(str(error)) from error
     try:
         cache_key = _run(script, failed)
     except BaseException:
-        script.engine.close()
+        discard(script)
         raise
-    return script, cache_key
+    return script, definition, cache_key
 
 
 class _Failed:

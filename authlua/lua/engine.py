@@ -8,7 +8,7 @@ from typing import Any
 from authlua.errors import ScriptError
 from authlua.listing import PIECE
 from authlua.lua.api import PARTS, WISHES, callbacks, twins
-from authlua.lua.calls import Calls, Refusal, ScriptOptions
+from authlua.lua.calls import Calls, Definition, Refusal, ScriptOptions
 from authlua.lua.conversion import lua_string, text
 from authlua.lua.runtime import first_opened, open_lua, search_paths
 from authlua.request import AuthRequest
@@ -126,10 +126,14 @@ class Engine:
         """How many calls are waiting for something, lists that are not at their end included."""
         return len(self._requests) + len(self._listings)
 
-    def start(self, name: bytes, request: AuthRequest, password: bytes | None = None) -> Step:
-        """Call the global function *name* for *request*."""
+    def start(
+        self, name: bytes, request: AuthRequest, password: bytes | None = None, definition: Definition | None = None
+    ) -> Step:
+        """Call the global function *name* for *request*, and for *definition*, if the script was loaded for another."""
         call = self._last = self._last + 1
         self._requests[call] = request
+        if definition is not None:
+            self._calls.definitions[call] = definition
         flags = 0
         if request.skip_password_check:
             flags = 1
@@ -147,13 +151,15 @@ class Engine:
                 name, call, None if user is None else user.encode("utf-8", "surrogateescape"), flags, password
             )
         except MemoryError as error:
-            del self._requests[call]
+            self._forget(call)
             raise self._exhausted(name) from error
         except BaseException:
-            del self._requests[call]
+            self._forget(call)
             raise
         if step[0] != WISH:
             del self._requests[call]
+            if definition is not None:
+                del self._calls.definitions[call]
             if self._calls.bug is not None:
                 self._raise_bug()
         return step
@@ -201,7 +207,7 @@ class Engine:
                 self._abandon(call)
                 raise
             if step[0] != WISH:
-                self._requests.pop(call, None)
+                self._forget(call)
             self._checked(step)
         return step
 
@@ -209,8 +215,12 @@ class Engine:
     def _exhausted(name: bytes) -> ScriptError:
         return ScriptError(f"{text(name)}: not enough memory (lua.memory_limit)")
 
-    def _abandon(self, call: int) -> None:
+    def _forget(self, call: int) -> None:
         self._requests.pop(call, None)
+        self._calls.definitions.pop(call, None)
+
+    def _abandon(self, call: int) -> None:
+        self._forget(call)
         if self._runtime is not None:
             self._entries[b"abandon"](call)
 
@@ -244,7 +254,7 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
     variables = [*rules.variables, "id"] if rules.is_2_4 else [*rules.variables]
     return {
         b"piece": PIECE,
-        b"is_auth": calls.database in ("passdb", "userdb"),
+        b"is_auth": calls.definition.database in ("passdb", "userdb"),
         b"c_modules_of": first_opened().encode(),
         b"version": options.version.encode(),
         b"script": os.fsencode(calls.script),

@@ -164,6 +164,17 @@ def script_unref(script: Script) -> None:
         script.engine.close()
 
 
+def discard(script: Script) -> None:
+    """Let *script* go, which did not start for the one who wanted it; it is not told, unless others hold it."""
+    if script.references > 1:
+        script_unref(script)
+        return
+    script.references = 0
+    if script.scripts is not None:
+        script.scripts.forget(script)
+    script.engine.close()
+
+
 def read(path: str) -> bytes:
     """The text of the script at *path*; a `ScriptError` with Dovecot's words."""
     try:

@@ -28,6 +28,7 @@ from authlua.server.postlogin import serve_postlogin
 from authlua.server.push import serve_push
 from authlua.server.ready import Ready
 from authlua.server.waiting import Expiry, FailureQueue
+from authlua.services import State
 from authlua.twins import Waits
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class App:
         """Clients to be written to when the errands that ended together have all been told."""
         self.hasher = Hasher(self.ready, self.write_all, timeout=self.request_timeout)
         self.metrics: Metrics | None = None
+        self.state = State()
         self.waits = Waits()
         """What scripts in the server wait for."""
         self.tasks: trio.Nursery
@@ -192,6 +194,7 @@ class App:
             "waiting": self.core.holds,
             "workers": self.core.pool.size if self.core.pool is not None else 0,
             "reloads": self._reloads,
+            **({"state": "up" if self.state.up else "down"} if self.state.shared else {}),
             **({} if cache is None else {"cache": cache.statistics()._asdict()}),
         }
 

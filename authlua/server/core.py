@@ -29,7 +29,7 @@ from authlua.databases import (
     StaticUserdb,
 )
 from authlua.dialect import Dialect
-from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
 from authlua.passwords import Limits
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
@@ -38,7 +38,7 @@ from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.watching import Stamps, stamps
 from authlua.server.zygote import Zygote
-from authlua.services import fulfil_now
+from authlua.services import State, fulfil_now
 from authlua.twins import Waits, open_twins
 from authlua.variables import Template, compile_template
 
@@ -64,6 +64,8 @@ class Lasting(NamedTuple):
     zygote: Zygote | None = None
     """Makes the workers for scripts with ``use_worker``; without one all scripts run here."""
     metrics: Metrics | None = None
+    state: State | None = None
+    """What it remembers together with other servers."""
     waits: Waits | None = None
     """Where scripts in the server wait for what their twins of blocking modules do; without it they block."""
 
@@ -107,6 +109,17 @@ class Core:
             script.close()
 
 
+class _Loading(NamedTuple):
+    """What belongs to a configuration that is being loaded."""
+
+    scripts: list[Script]
+    shared: Scripts
+    """Those that several passdbs and userdbs may have together."""
+    pool: Pool | None
+    waits: Waits | None
+    write: Write
+
+
 def uses_workers(settings: Settings) -> bool:
     """Whether any script wants to run in workers."""
     databases: Sequence[PassdbSettings | UserdbSettings] = [*settings.passdbs, *settings.userdbs]
@@ -137,13 +150,12 @@ def open_core(
     if zygote is not None and uses_workers(settings):
         lua = settings.lua
         pool = Pool(zygote, write, max=lua.worker_max, timeout=lua.timeout, memory_limit=lua.memory_limit)
+    loading = _Loading(scripts, Scripts(), pool, waits, write)
     try:
         # Dovecot numbers the masters' passdbs after the others (core:2.3.21.1:src/auth/auth.c:auth_preinit)
         ordered = sorted(settings.passdbs, key=lambda one: one.master)
-        passdbs = [_passdb(settings, one, id, scripts, pool, waits, write) for id, one in enumerate(ordered, 1)]
-        userdbs = [
-            _userdb(settings, one, id, scripts, pool, waits, write) for id, one in enumerate(settings.userdbs, 1)
-        ]
+        passdbs = [_passdb(settings, one, id, loading) for id, one in enumerate(ordered, 1)]
+        userdbs = [_userdb(settings, one, id, loading) for id, one in enumerate(settings.userdbs, 1)]
     except BaseException:
         for script in scripts:
             script.close()
@@ -260,17 +272,9 @@ def _limits(settings: Settings) -> Limits:
     return Limits(*(getattr(hashes, name) for name in Limits._fields))
 
 
-def _passdb(
-    settings: Settings,
-    one: PassdbSettings,
-    id: int,
-    scripts: list[Script],
-    pool: Pool | None,
-    waits: Waits | None,
-    write: Write,
-) -> PassdbEntry:
+def _passdb(settings: Settings, one: PassdbSettings, id: int, loading: _Loading) -> PassdbEntry:
     server = settings.server.dialect
-    passdb, script = _open_passdb(settings, one, id, scripts, pool, waits, write)
+    passdb, script = _open_passdb(settings, one, id, loading)
     return PassdbEntry(
         passdb=passdb,
         id=id,
@@ -292,13 +296,7 @@ def _passdb(
 
 
 def _open_passdb(
-    settings: Settings,
-    one: PassdbSettings,
-    id: int,
-    scripts: list[Script],
-    pool: Pool | None,
-    waits: Waits | None,
-    write: Write,
+    settings: Settings, one: PassdbSettings, id: int, loading: _Loading
 ) -> tuple[Passdb, LuaPassdb | None]:
     """The passdb, and the script behind it."""
     server = settings.server.dialect
@@ -311,28 +309,29 @@ def _open_passdb(
             return PasswdPassdb(), None
         case "pam":
             return PamPassdb(one.service, dialect=server, id=id), None
-    options = _script_options(settings, one, id, waits)
+    options = _script_options(settings, one, id, loading.waits)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
     # loaded here in any case: what is wrong with it shows at start, not at the first login
-    script = load_passdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
-    scripts.append(script)
-    if pool is None or not one.use_worker:
+    script = load_passdb(
+        one.script or "",
+        dialect=dialect,
+        server_dialect=server,
+        options=options,
+        log=loading.write,
+        scripts=loading.shared if one.share else None,
+    )
+    loading.scripts.append(script)
+    if loading.pool is None or not one.use_worker:
         return script, script
-    number = pool.add("passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options))
-    return WorkerPassdb(pool, number, verifies=script.verifies, cache_key=script.cache_key), script
+    number = loading.pool.add(
+        "passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options), one.share
+    )
+    return WorkerPassdb(loading.pool, number, verifies=script.verifies, cache_key=script.cache_key), script
 
 
-def _userdb(
-    settings: Settings,
-    one: UserdbSettings,
-    id: int,
-    scripts: list[Script],
-    pool: Pool | None,
-    waits: Waits | None,
-    write: Write,
-) -> UserdbEntry:
+def _userdb(settings: Settings, one: UserdbSettings, id: int, loading: _Loading) -> UserdbEntry:
     server = settings.server.dialect
-    userdb, script = _open_userdb(settings, one, id, scripts, pool, waits, write)
+    userdb, script = _open_userdb(settings, one, id, loading)
     return UserdbEntry(
         userdb=userdb,
         id=id,
@@ -350,13 +349,7 @@ def _userdb(
 
 
 def _open_userdb(
-    settings: Settings,
-    one: UserdbSettings,
-    id: int,
-    scripts: list[Script],
-    pool: Pool | None,
-    waits: Waits | None,
-    write: Write,
+    settings: Settings, one: UserdbSettings, id: int, loading: _Loading
 ) -> tuple[Userdb, LuaUserdb | None]:
     """The userdb, and the script behind it."""
     server = settings.server.dialect
@@ -369,14 +362,23 @@ def _open_userdb(
             return PasswdUserdb(settings.auth.first_valid_uid, settings.auth.last_valid_uid), None
         case "prefetch":
             return PrefetchUserdb(alone=len(settings.userdbs) == 1), None
-    options = _script_options(settings, one, id, waits)
+    options = _script_options(settings, one, id, loading.waits)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
-    script = load_userdb(one.script or "", dialect=dialect, server_dialect=server, options=options, log=write)
-    scripts.append(script)
-    if pool is None or not one.use_worker:
+    script = load_userdb(
+        one.script or "",
+        dialect=dialect,
+        server_dialect=server,
+        options=options,
+        log=loading.write,
+        scripts=loading.shared if one.share else None,
+    )
+    loading.scripts.append(script)
+    if loading.pool is None or not one.use_worker:
         return script, script
-    number = pool.add("userdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options))
-    return WorkerUserdb(pool, number, cache_key=script.cache_key), script
+    number = loading.pool.add(
+        "userdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options), one.share
+    )
+    return WorkerUserdb(loading.pool, number, cache_key=script.cache_key), script
 
 
 def _cache_key(

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from authlua.auth import Penalty
 from authlua.config import ListenerSettings, Settings
 from authlua.errors import ConfigError
 from authlua.server.app import App
-from authlua.server.core import Lasting, open_core
+from authlua.server.core import open_core
 from authlua.server.listeners import Listener
-from authlua.server.running import make_zygote, run
+from authlua.server.running import make_lasting, make_zygote, run
 from authlua.server.token_secret import load_token_secret
-from authlua.twins import Waits
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -110,7 +108,7 @@ def serve_dovecot(settings: Settings, load: Callable[[], Settings], log: "Filter
         listeners.append(Listener(_listener_settings(settings, sock, name, kind), sock))
         if sock.family == socket.AF_UNIX and name == "auth-master":
             base_dir = Path(sock.getsockname()).parent
-    lasting = Lasting(load_token_secret(base_dir, log), Penalty(), zygote, waits=Waits())
+    lasting = make_lasting(settings, log, load_token_secret(base_dir, log), zygote)
     core = open_core(settings, log, lasting)
     if os.geteuid() == 0:
         _become(service)

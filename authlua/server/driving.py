@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from authlua.services import fulfil
+from authlua.services import fulfil, wait_for
 from authlua.wishes import Compute, Errand, Flight, Hash, Outcome, Service, Sleep, Wish
 
 T = TypeVar("T")
@@ -53,25 +53,6 @@ async def _join(flight: Flight) -> None:
     await landed.wait()
 
 
-async def _run_errand(errand: Errand) -> Any:
-    done = trio.Event()
-    outcomes: list[Outcome] = []
-
-    def report(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        done.set()
-
-    errand.start(report)
-    try:
-        await done.wait()
-    except trio.Cancelled:
-        errand.cancel()
-        raise
-    if outcomes[0].failure is not None:
-        raise outcomes[0].failure
-    return outcomes[0].value
-
-
 FULFIL: Mapping[type[Wish], Callable[[Any], Awaitable[Any]]] = {
     Compute: _compute,
     Hash: _compute,
@@ -90,7 +71,7 @@ async def finish(core: Coroutine[Wish, Any, Any], wish: Wish, *stop_at: type[Wis
     try:
         step: Done | Wish = wish
         while isinstance(step, Wish) and not isinstance(step, stop_at):
-            fulfil: Callable[[Any], Awaitable[Any]] = _run_errand if isinstance(step, Errand) else FULFIL[type(step)]
+            fulfil: Callable[[Any], Awaitable[Any]] = wait_for if isinstance(step, Errand) else FULFIL[type(step)]
             try:
                 answer = await fulfil(step)
             except Exception as failure:

@@ -100,6 +100,10 @@ class Metrics:
         connections.labels("client").set(len(app.clients))
         connections.labels("master").set(len(app.masters))
         Gauge("authlua_requests_waiting", "Requests that wait for something.", registry=now).set(app.core.holds)
+        if app.state.shared:
+            Gauge("authlua_state_up", "Whether Redis answers.", registry=now).set(app.state.up)
+            failures = Counter("authlua_state_failures", "Questions that Redis left unanswered.", registry=now)
+            failures.inc(app.state.failures)
         if app.core.auth.cache is not None:
             cache = app.core.auth.cache.statistics()
             Gauge("authlua_cache_entries", "Entries of the auth cache.", registry=now).set(cache.entries)

@@ -192,7 +192,11 @@ class Pool:
         self._set_aside = 0
 
     def add(self, *script: Any) -> int:
-        """Have one more script: its kind, path, text, dialect, the server's dialect, options; gives its number."""
+        """Have one more script, its number.
+
+        Args:
+            script: its kind, path, text, dialect, the server's dialect, its options, and whether it is shared.
+        """
         self._scripts.append(script)
         return len(self._scripts) - 1
 

@@ -12,6 +12,7 @@ import trio
 from authlua.auth import Penalty
 from authlua.config import Settings, doubts
 from authlua.errors import ConfigError
+from authlua.secret import Secret
 from authlua.server.app import App
 from authlua.server.core import Core, Lasting, open_core, uses_workers
 from authlua.server.listeners import Listener, open_listeners
@@ -21,7 +22,9 @@ from authlua.server.token_secret import load_token_secret
 from authlua.server.waiting import expire
 from authlua.server.watching import watch
 from authlua.server.zygote import Zygote
+from authlua.services import State, use
 from authlua.twins import Waits
+from authlua.urls import parse_redis_url
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -45,9 +48,8 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
     """
     passed = passed_sockets()
     zygote = make_zygote(settings)
-    lasting = Lasting(
-        load_token_secret(settings.server.base_dir, log), Penalty(), zygote, make_metrics(settings), Waits()
-    )
+    token_secret = load_token_secret(settings.server.base_dir, log)
+    lasting = make_lasting(settings, log, token_secret, zygote, make_metrics(settings))
     core = open_core(settings, log, lasting)
     tell_doubts(settings, log)
     listeners = open_listeners(settings.listeners, passed)
@@ -77,6 +79,10 @@ def run(
 
     app = App(settings, core, log, reload)
     app.metrics = lasting.metrics
+    if lasting.state is not None:
+        app.state = lasting.state
+        app.state.batch_done = app.write_all
+        use(app.state)
     app.waits = lasting.waits or Waits()
     trio.run(partial(_main, app, listeners, companion))
 
@@ -90,6 +96,25 @@ def tell_doubts(settings: Settings, log: "FilteringBoundLogger") -> None:
 def make_metrics(settings: Settings) -> Metrics | None:
     """What counts, if there is a listener that tells it; raises `ConfigError` when its library is not there."""
     return Metrics() if any(listener.kind == "metrics" for listener in settings.listeners) else None
+
+
+def make_lasting(
+    settings: Settings,
+    log: "FilteringBoundLogger",
+    token_secret: Secret | None,
+    zygote: Zygote | None,
+    metrics: Metrics | None = None,
+) -> Lasting:
+    """What is kept over reloads, with the state that is shared with other servers."""
+    say = {"info": log.info, "warning": log.warning}
+    url = settings.state.url
+    state = State(
+        parse_redis_url(url) if url else None,
+        timeout=settings.state.timeout,
+        say=lambda level, event, **fields: say[level](event, **fields),
+    )
+    penalty = Penalty(shared=state if state.shared else None)
+    return Lasting(token_secret, penalty, zygote, metrics, state, Waits())
 
 
 def make_zygote(settings: Settings) -> Zygote | None:

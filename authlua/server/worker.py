@@ -35,7 +35,7 @@ from typing import Any
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
 from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.secret import Secret
@@ -163,6 +163,7 @@ class _Worker:
         """Tells the server which call runs."""
         self._operations = partial(open_twins, waits)
         self._databases: dict[int, LuaPassdb | LuaUserdb] = {}
+        self._shared = Scripts()
         self._call = 0
         self._waiting: dict[int, tuple[str, Coroutine[Wish, Any, Any], Errand | None]] = {}
         self._aside: set[int] = set()
@@ -266,7 +267,7 @@ class _Worker:
     def _database(self, index: int) -> LuaPassdb | LuaUserdb:
         database = self._databases.get(index)
         if database is None:
-            kind, path, source, dialect, server_dialect, options = self._scripts[index]
+            kind, path, source, dialect, server_dialect, options, share = self._scripts[index]
             load = load_passdb if kind == "passdb" else load_userdb
             database = self._databases[index] = load(
                 path,
@@ -282,6 +283,7 @@ class _Worker:
                     }
                 ),
                 source=source,
+                scripts=self._shared if share else None,
             )
         return database
 

@@ -1,6 +1,17 @@
 """What the core and its scripts may wish for from elsewhere, on trio: one file for each kind of server."""
 
-from authlua.services.errands import fulfil, fulfil_now
+from authlua.services.errands import fulfil, fulfil_now, wait_for
 from authlua.services.imap import ImapServer, ImapStorage, exec_server, imap_server
+from authlua.services.state import State, use
 
-__all__ = ["ImapServer", "ImapStorage", "exec_server", "fulfil", "fulfil_now", "imap_server"]
+__all__ = [
+    "ImapServer",
+    "ImapStorage",
+    "State",
+    "exec_server",
+    "fulfil",
+    "fulfil_now",
+    "imap_server",
+    "use",
+    "wait_for",
+]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from authlua.errors import Unreachable
+from authlua.services.errands import wait_for
 from authlua.urls import RedisUrl, parse_redis_url
 from authlua.wishes import Errand, Outcome
 
@@ -275,29 +276,13 @@ def server(url: str) -> Redis:
 
 async def submit(url: str, *commands: Sequence[Word]) -> tuple[list[Reply], str]:
     """The replies to *commands*, and why there are none. What Redis refused is a tuple of its words."""
-    done = trio.Event()
-    outcomes: list[Outcome] = []
-
-    def report(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        done.set()
-
     try:
-        question = server(url).ask(*commands)
-        question.start(report)
-    except ValueError as error:
+        replies = await wait_for(server(url).ask(*commands))
+    except (Unreachable, ValueError) as error:
         return [], str(error)
     except ImportError:
         return [], 'Redis needs the Python package hiredis: install "authlua[redis]"'
-    try:
-        await done.wait()
-    except trio.Cancelled:
-        question.cancel()
-        raise
-    failure = outcomes[0].failure
-    if isinstance(failure, Unreachable):
-        return [], str(failure)
-    return [_sendable(reply) for reply in outcomes[0].value], ""
+    return [_sendable(reply) for reply in replies], ""
 
 
 def _sendable(reply: Reply) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from authlua.dialect import Dialect
 from authlua.listing import Listing
-from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, load_passdb, load_userdb
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
 from authlua.request import AuthRequest
 from authlua.wishes import Compute
 
@@ -49,24 +49,40 @@ class Bench:
         path.write_bytes(source if isinstance(source, bytes) else source.encode())
         return path
 
-    def passdb(self, source: str | bytes | Path, dialect: Dialect | None = Dialect.V2_3, **options: Any) -> LuaPassdb:
+    def passdb(
+        self,
+        source: str | bytes | Path,
+        dialect: Dialect | None = Dialect.V2_3,
+        *,
+        scripts: Scripts | None = None,
+        **options: Any,
+    ) -> LuaPassdb:
         database = load_passdb(
             self.script(source),
             log=self.log,
             dialect=dialect,
             server_dialect=Dialect.V2_3,
             options=ScriptOptions(**options),
+            scripts=scripts,
         )
         self._open.append(database)
         return database
 
-    def userdb(self, source: str | bytes | Path, dialect: Dialect | None = Dialect.V2_3, **options: Any) -> LuaUserdb:
+    def userdb(
+        self,
+        source: str | bytes | Path,
+        dialect: Dialect | None = Dialect.V2_3,
+        *,
+        scripts: Scripts | None = None,
+        **options: Any,
+    ) -> LuaUserdb:
         database = load_userdb(
             self.script(source),
             log=self.log,
             dialect=dialect,
             server_dialect=Dialect.V2_3,
             options=ScriptOptions(**options),
+            scripts=scripts,
         )
         self._open.append(database)
         return database

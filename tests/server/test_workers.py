@@ -130,11 +130,11 @@ async def _house(
     source = await trio.Path(script).read_bytes()
     passdb = WorkerPassdb(
         pool,
-        pool.add("passdb", str(script), source, "2.3", "2.3", options),
+        pool.add("passdb", str(script), source, "2.3", "2.3", options, False),
         verifies=False,
         cache_key=None,
     )
-    userdb = WorkerUserdb(pool, pool.add("userdb", str(script), source, "2.3", "2.3", options), cache_key=None)
+    userdb = WorkerUserdb(pool, pool.add("userdb", str(script), source, "2.3", "2.3", options, False), cache_key=None)
     ready = Ready()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ready.run)
@@ -348,6 +348,40 @@ async def test_closing_the_pool_ends_its_processes(house: House) -> None:
             await trio.lowlevel.wait_readable(process)
         os.close(process)
     assert processes
+
+
+async def test_a_worker_shares_states_too(zygote: Zygote, tmp_path: Path) -> None:
+    """Those that are to be shared; each worker has them for itself."""
+    script = tmp_path / "auth.lua"
+    script.write_text(
+        "local count = 0\nlocal function answer() count = count + 1 return 1, { count = count } end\n"
+        "auth_passdb_lookup, auth_userdb_lookup = answer, answer\n"
+    )
+    source = script.read_bytes()
+    ready = Ready()
+    pool = Pool(zygote, lambda *line: None, max=1, timeout=60, memory_limit=32 << 20)
+    options = _plain(DEFAULTS)
+    numbers = [
+        pool.add(kind, str(script), source, "2.3", "2.3", options, share)
+        for kind in ("passdb", "userdb")
+        for share in (True, False)
+    ]
+    passdbs = [WorkerPassdb(pool, number, verifies=False, cache_key=None) for number in numbers[:2]]
+    userdbs = [WorkerUserdb(pool, number, cache_key=None) for number in numbers[2:]]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ready.run)
+        pool.start(ready, lambda: None)
+        nursery.start_soon(pool.run)
+        counts = []
+        for database in (passdbs[0], userdbs[0], passdbs[0], passdbs[1], userdbs[1], userdbs[0]):
+            request = new_request([("service", "imap")], id=1)
+            request.user = "t"
+            reply: Any = await complete(database.lookup(request))
+            counts.append(dict(reply.fields)["count"])
+        assert counts == ["1", "2", "3", "1", "1", "4"]
+        pool.close()
+        nursery.cancel_scope.cancel()
+    ready.close()
 
 
 async def asked(backend: Backend, count: int) -> None:

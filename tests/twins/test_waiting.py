@@ -260,7 +260,7 @@ async def one_worker(
 
     pool = Pool(zygote, log, max=1, timeout=seconds, memory_limit=64 << 20)
     options = {"settings": {}, "limits": tuple(Limits()), "twins": list(TWINS)}
-    number = pool.add("passdb", "auth.lua", script.encode(), "2.3", "2.3", options)
+    number = pool.add("passdb", "auth.lua", script.encode(), "2.3", "2.3", options, False)
     passdb = WorkerPassdb(pool, number, verifies=False, cache_key=None)
 
     async def lookup(user: str) -> PassdbReply:

@@ -23,7 +23,7 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
     def member(call: int, name: bytes) -> bytes | None:
         request = calls.request(call)
         variable = variables.get(text(name))
-        value = calls.options.id if variable is None else variable(request)
+        value = calls.definition_of(call).id if variable is None else variable(request)
         return None if value is None else lua_string(value)
 
     def field(call: int, database: bytes, name: bytes) -> bytes | None:
@@ -101,7 +101,7 @@ def _expanded(calls: Calls, call: int | None, template: str) -> str:
     request = AuthRequest("") if call is None else calls.request(call)
     dialect = calls.rules.dialect
     try:
-        variables = request_variables(request, dialect, id=calls.options.id)
+        variables = request_variables(request, dialect, id=calls.definition_of(call).id)
         if call is None:
             variables = _OnlyProviders(variables)
         return compile_template(template, dialect).expand(variables)
@@ -132,7 +132,7 @@ def _response(calls: Calls, call: int, template: str) -> tuple[bytes | bool, ...
             continue
         if not key:
             raise Refusal("Field key cannot be empty in a template")
-        if calls.database == "userdb" and key in ("uid", "gid"):
+        if calls.definition_of(call).database == "userdb" and key in ("uid", "gid"):
             value = str(_number_of(key, value))
         answer += (lua_string(key), lua_string(_expanded(calls, call, value)))
     return tuple(answer)
