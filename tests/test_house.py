@@ -17,7 +17,7 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("") for path in PACKAGE.rglo
 FLOORS: list[set[str]] = [
     # Imports go down only; rooms on one floor do not know each other. Floor 0 is one room.
     {"authlua", "dialect", "errors", "fields", "listing", "masks", "request", "results", "secret", "urls", "wishes"},
-    {"mail", "passwords", "protocol", "variables"},
+    {"mail", "onetime", "passwords", "protocol", "variables"},
     {"databases", "lua", "sasl"},
     {"auth", "config", "logs", "services", "twins"},
     {"doveconf", "server"},
