@@ -40,7 +40,7 @@ class PassdbReply(NamedTuple):
     fields: Sequence[tuple[str, str | None]] = ()
     """What it wants set, in order, special names included (``password``, ``user``, ``userdb_…``)."""
     text: str = ""
-    """For the log alone; never sent to a client."""
+    """Why, in words for the log alone; never sent to a client. Empty: the result says it all."""
 
     def __repr__(self) -> str:
         return f"PassdbReply({self.result.name}, {[name for name, _ in self.fields]})"

@@ -239,9 +239,11 @@ class PassdbChain:
         if result is INTERNAL_FAILURE:
             self._log("error", text, request, {"passdb": entry.name})
         elif result is PASSWORD_MISMATCH and entry.passdb.verifies:
-            self._refused(entry, request, "Password mismatch")
+            self._refused(entry, request, text or "Password mismatch")
         elif result is USER_UNKNOWN:
-            self._refused(entry, request, "unknown user")
+            self._refused(entry, request, text or "unknown user")
+        elif text:
+            self._info(entry, request, text)
         return result
 
     def _judge_stored(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:

@@ -47,7 +47,7 @@ class PamPassdb:
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """PAM cannot."""
-        return PassdbReply(PassdbResult.SCHEME_NOT_AVAILABLE, (), "PAM does not tell passwords")
+        return PassdbReply(PassdbResult.SCHEME_NOT_AVAILABLE, (), "passdb doesn't support credential lookups")
 
 
 def _ask(user: str, password: Secret, service: str) -> tuple[PassdbResult, str]:

@@ -100,9 +100,8 @@ class Judge:
             said = text(second)
             if self._rules.strings_set_fields and result in (PassdbResult.OK, PassdbResult.NEXT):
                 return PassdbReply(result, [_with_scheme(field) for field in self._split(said, request)])
-            if result is PassdbResult.INTERNAL_FAILURE:
-                said = function.prefix + said
-            return PassdbReply(result, (), said)
+            # what a script says to any other result, Dovecot keeps to itself
+            return PassdbReply(result, (), function.prefix + said if result is PassdbResult.INTERNAL_FAILURE else "")
         return PassdbReply(result, (), _no_words(function, result is PassdbResult.INTERNAL_FAILURE, second))
 
     def userdb(self, function: Function, step: Step, request: AuthRequest) -> UserdbReply:

@@ -33,7 +33,7 @@ class DictPassdb:
         if isinstance(found, Exception):
             raise found
         if isinstance(found, PassdbResult):
-            return PassdbReply(found, (), "text")
+            return PassdbReply(found, (), "text" if found is PassdbResult.INTERNAL_FAILURE else "")
         return PassdbReply(PassdbResult.OK, list(found.items()))
 
 
