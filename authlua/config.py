@@ -116,6 +116,17 @@ def _read_attribute_dict(value: Any, context: Context) -> str:
     return template
 
 
+def _read_key_dict(value: Any, context: Context) -> str:
+    """Dovecot's dict of keys, or a JWK Set; a relative path starts beside the file."""
+    if type(value) is str and not value:
+        return ""
+    for kind in ("fs:posix:prefix=", "jwks:"):
+        if type(value) is str and value.startswith(kind) and value != kind and "\0" not in value:
+            path = value.removeprefix(kind)
+            return kind + (path if path.startswith("/") else f"{context.directory}/{path}")
+    raise ValueError('expected "fs:posix:prefix=DIRECTORY/" or "jwks:FILE"')
+
+
 def _read_words(value: Any, context: Context) -> tuple[str, ...]:
     if type(value) is not list or not all(type(word) is str and word for word in value):
         raise ValueError('expected a list of words such as ["a", "b"]')
@@ -232,6 +243,7 @@ TEMPLATE = Kind("template", _read_template)
 LOCATION = Kind("template", _read_location)
 ATTRIBUTE_DICT = Kind("template", _read_attribute_dict)
 HASH = Kind("name of a hash", _read_hash)
+KEY_DICT = Kind("place of keys", _read_key_dict)
 FILE = Kind("path template", _read_file)
 FIELDS = Kind(
     "table of templates",
@@ -451,7 +463,7 @@ class PassdbSettings:
     script: Path | None = key(PATH, None)
     name: str = key(TEXT, "")
     """Empty: like its driver."""
-    driver: str = key(one_of("lua", "static", "passwd-file", "passwd", "pam"), "lua")
+    driver: str = key(one_of("lua", "static", "passwd-file", "passwd", "pam", "imap", "oauth2"), "lua")
     dialect: Dialect | str = key(_dialect("auto"), "auto")
     """Which Dovecot's Lua the script expects; ``auto`` reads it off the script."""
     use_worker: bool = key(SWITCH, True, alias="blocking")
@@ -464,6 +476,33 @@ class PassdbSettings:
     username_format: str = key(TEMPLATE, "%u", since_2_4="%{user}")
     fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
     service: str = key(TEMPLATE, "dovecot")
+    host: str = key(TEMPLATE, "")
+    port: int = key(NUMBER, 0)
+    username: str = key(TEMPLATE, "%u", since_2_4="%{user}")
+    ssl: str = key(one_of("no", "imaps", "starttls"), "no")
+    tokeninfo_url: str = key(SECRET, "")
+    introspection_url: str = key(SECRET, "")
+    introspection_mode: str = key(one_of("auth", "get", "post", "local"), "auth")
+    force_introspection: bool = key(SWITCH, False)
+    grant_url: str = key(SECRET, "")
+    use_grant_password: bool = key(SWITCH, False, since_2_4=True)
+    username_attribute: str = key(TEXT, "email")
+    username_validation_format: str = key(TEMPLATE, "%Lu", since_2_4="%{user}")
+    active_attribute: str = key(TEXT, "active", since_2_4="")
+    active_value: str = key(TEXT, "true", since_2_4="")
+    scope: tuple[str, ...] = key(WORDS, ())
+    issuers: tuple[str, ...] = key(WORDS, ())
+    client_id: str = key(TEXT, "")
+    client_secret: str = key(SECRET, "")
+    send_auth_headers: bool = key(SWITCH, False)
+    local_validation_key_dict: str = key(KEY_DICT, "")
+    token_expire_grace: float = key(DURATION, 0.0, since_2_4=60.0)
+    timeout: float = key(DURATION, 60.0)
+    ssl_client_ca_file: str = key(TEXT, "")
+    ssl_client_ca_dir: str = key(TEXT, "")
+    ssl_client_cert_file: str = key(TEXT, "")
+    ssl_client_key_file: str = key(TEXT, "")
+    ssl_client_require_valid_cert: bool = key(SWITCH, True)
     settings: Mapping[str, str] = key(SETTINGS, {})
     result_success: str = key(_RULES, "return-ok")
     result_failure: str = key(_RULES, "continue")
@@ -548,9 +587,36 @@ DRIVER_KEYS: Mapping[str, Collection[str]] = {
     "cache_key": ("lua", "passwd", "pam"),
     "file": ("passwd-file",),
     "username_format": ("passwd-file",),
-    "fields": ("static",),
+    "fields": ("static", "oauth2"),
     "allow_all_users": ("static",),
     "service": ("pam",),
+    **dict.fromkeys(("host", "port", "username", "ssl"), ("imap",)),
+    **dict.fromkeys(
+        (
+            "tokeninfo_url",
+            "introspection_url",
+            "introspection_mode",
+            "force_introspection",
+            "grant_url",
+            "use_grant_password",
+            "username_attribute",
+            "username_validation_format",
+            "active_attribute",
+            "active_value",
+            "scope",
+            "issuers",
+            "client_id",
+            "client_secret",
+            "send_auth_headers",
+            "local_validation_key_dict",
+            "token_expire_grace",
+            "timeout",
+            "ssl_client_cert_file",
+            "ssl_client_key_file",
+        ),
+        ("oauth2",),
+    ),
+    **dict.fromkeys(("ssl_client_ca_file", "ssl_client_ca_dir", "ssl_client_require_valid_cert"), ("imap", "oauth2")),
 }
 """The drivers that a key of a passdb or userdb is for; all others are for every driver."""
 
@@ -562,8 +628,11 @@ def default_scheme(settings: PassdbSettings, dialect: Dialect) -> str:
     return "CRYPT" if settings.driver == "passwd-file" and dialect is not Dialect.V2_4_0 else "PLAIN"
 
 
-DRIVER_NEEDS: Mapping[str, str] = {"lua": "script", "passwd-file": "file"}
+DRIVER_NEEDS: Mapping[str, str] = {"lua": "script", "passwd-file": "file", "imap": "host"}
 """The key that a driver cannot do without."""
+
+TELLS_NO_PASSWORDS = {"pam", "imap", "oauth2"}
+"""Drivers that judge passwords and know none, nor who there is."""
 
 MODES = {
     "client": 0o600,
@@ -799,6 +868,7 @@ def _cross_check(settings: Settings, told: Sequence[str]) -> list[str]:
         *_check_names(settings),
         *_check_policy(settings.auth),
         *_check_state(settings.state),
+        *_check_oauth2(settings.passdbs),
     ]
 
 
@@ -899,8 +969,10 @@ def _check_mechanisms(settings: Settings) -> list[str]:
             drivers = {one.driver for one in passdbs if not one.mechanisms or name in one.mechanisms}
             if not drivers:
                 problems.append(f"{where} is left out by the mechanisms of every [[passdb]]")
-            elif drivers == {"pam"} and MECHS[name].looks_up:
-                problems.append(f"{where} needs stored passwords, and the driver pam has none")
+            elif drivers <= TELLS_NO_PASSWORDS and MECHS[name].looks_up:
+                problems.append(
+                    f"{where} needs stored passwords, and the driver {' or '.join(sorted(drivers))} has none"
+                )
     return problems
 
 
@@ -950,6 +1022,38 @@ def _check_state(state: StateSettings) -> list[str]:
     if state.url and not find_spec("hiredis"):
         return ['state.url: needs the Python package hiredis: install "authlua[redis]"']
     return []
+
+
+def _check_oauth2(passdbs: Sequence[PassdbSettings]) -> list[str]:
+    """What ``core:2.4.1:src/auth/db-oauth2.c:auth_oauth2_settings_check`` and its like in 2.3 look at."""
+    from importlib.util import find_spec
+
+    problems = []
+    for index, one in enumerate(passdbs):
+        where = _numbered("passdb", index, len(passdbs))
+        if one.driver != "oauth2":
+            continue
+        for name in ("tokeninfo_url", "introspection_url", "grant_url"):
+            try:
+                if url := getattr(one, name):
+                    parse_url(url)
+            except ValueError as error:
+                problems.append(f"{where}.{name}: expected a web address ({error})")
+        is_local = one.introspection_mode == "local"
+        if is_local != bool(one.local_validation_key_dict):
+            problems.append(f'{where}: introspection_mode = "local" and local_validation_key_dict need each other')
+        if is_local and not find_spec("jwt"):
+            problems.append(f'{where}: local validation needs the Python package pyjwt: install "authlua[oauth2]"')
+        if not (is_local or one.tokeninfo_url or one.introspection_url or one.grant_url):
+            urls = "a tokeninfo_url, an introspection_url, a grant_url or a local_validation_key_dict"
+            problems.append(f"{where}: driver oauth2 needs {urls}")
+        if bool(one.client_id) != bool(one.client_secret):
+            problems.append(f"{where}: client_id and client_secret need each other")
+        if one.grant_url and not one.client_id:
+            problems.append(f"{where}.grant_url: needs a client_id")
+        if one.active_value and not one.active_attribute:
+            problems.append(f"{where}.active_value: needs an active_attribute")
+    return problems
 
 
 def _check_names(settings: Settings) -> list[str]:
@@ -1014,10 +1118,8 @@ def doubts(settings: Settings) -> list[str]:
         if userdb.driver == "prefetch" and len(settings.userdbs) == 1 and lookups:
             found.append(f"{where} cannot answer who asks without a login (LMTP, doveadm): add a userdb behind it")
         asks = userdb.driver == "static" and not userdb.allow_all_users
-        if asks and all(one.driver == "pam" for one in settings.passdbs if not one.master):
-            found.append(
-                f"{where} cannot learn who exists, as PAM does not tell: set allow_all_users or another passdb"
-            )
+        if asks and all(one.driver in TELLS_NO_PASSWORDS for one in settings.passdbs if not one.master):
+            found.append(f"{where} cannot learn who exists, as no passdb tells: set allow_all_users or another passdb")
     return found
 
 

@@ -245,7 +245,7 @@ def test_the_chain_must_be_able_to_decide(problems):
         ("driver = 'static'\nscript = 'auth.lua'", "script: not for driver static, only for lua"),
         ("script = 'auth.lua'\nfields = { a = 'b' }", "fields: not for driver lua, only for static"),
         ("driver = 'passwd-file'\nfile = 'x'\ncache_key = '%n'", "cache_key: not for driver passwd-file, only for "),
-        ("driver = 'imap'", 'driver: expected one of lua, static, passwd-file, passwd, pam, got "imap"'),
+        ("driver = 'sql'", 'driver: expected one of lua, static, passwd-file, passwd, pam, imap, oauth2, got "sql"'),
     ],
 )
 def test_a_driver_has_the_keys_it_needs_and_no_others(problems, more, problem):

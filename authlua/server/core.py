@@ -19,6 +19,12 @@ from authlua.auth import (
 )
 from authlua.config import DRIVER_KEYS, PassdbSettings, Settings, UserdbSettings, default_scheme
 from authlua.databases import (
+    ImapOptions,
+    ImapPassdb,
+    KeyFiles,
+    KeySet,
+    OAuth2Options,
+    OAuth2Passdb,
     PamPassdb,
     PasswdFilePassdb,
     PasswdFileUserdb,
@@ -50,6 +56,8 @@ if TYPE_CHECKING:
 Script = LuaPassdb | LuaUserdb
 Write = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 
+
+_TLS_KEYS = [name for name in DRIVER_KEYS if name.startswith("ssl_client_")]
 
 BUDGET = 2_500_000
 """Instructions that a script in the server may run without waiting, up to twice that: some hundredths of a second."""
@@ -309,6 +317,10 @@ def _open_passdb(
             return PasswdPassdb(), None
         case "pam":
             return PamPassdb(one.service, dialect=server, id=id), None
+        case "imap":
+            return ImapPassdb(_imap(one), dialect=server, id=id), None
+        case "oauth2":
+            return OAuth2Passdb(_oauth2(one, server), _keys(one), dialect=server, id=id), None
     options = _script_options(settings, one, id, loading.waits)
     dialect = one.dialect if isinstance(one.dialect, Dialect) else None
     # loaded here in any case: what is wrong with it shows at start, not at the first login
@@ -327,6 +339,36 @@ def _open_passdb(
         "passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options), one.share
     )
     return WorkerPassdb(loading.pool, number, verifies=script.verifies, cache_key=script.cache_key), script
+
+
+def _imap(one: PassdbSettings) -> ImapOptions:
+    return ImapOptions(
+        host=one.host,
+        username=one.username,
+        port=one.port,
+        ssl=one.ssl,
+        ca_file=one.ssl_client_ca_file,
+        ca_dir=one.ssl_client_ca_dir,
+        trusts_anybody=not one.ssl_client_require_valid_cert,
+    )
+
+
+def _oauth2(one: PassdbSettings, dialect: Dialect) -> OAuth2Options:
+    same = (name for name in OAuth2Options._fields if name not in ("use_grant_password", "tls"))
+    return OAuth2Options(
+        **{name: getattr(one, name) for name in same},
+        # 2.4 has no such setting: there a password is for a grant if there is anybody to grant it
+        use_grant_password=one.use_grant_password and (dialect is Dialect.V2_3 or bool(one.grant_url)),
+        tls=tuple((name, getattr(one, name)) for name in _TLS_KEYS if getattr(one, name) != ""),
+    )
+
+
+def _keys(one: PassdbSettings) -> KeyFiles | KeySet | None:
+    """Where the keys for local validation are."""
+    kind, _, place = one.local_validation_key_dict.partition(":")
+    if not place:
+        return None
+    return KeySet(place) if kind == "jwks" else KeyFiles(place.removeprefix("posix:prefix="))
 
 
 def _userdb(settings: Settings, one: UserdbSettings, id: int, loading: _Loading) -> UserdbEntry:
@@ -384,10 +426,17 @@ def _open_userdb(
 def _cache_key(
     kind: str, one: PassdbSettings | UserdbSettings, script: Script | None, id: int, server: Dialect
 ) -> CacheKey | None:
-    """A script of 2.4 knows its key itself; for others, the configuration says it."""
-    if one.driver not in DRIVER_KEYS["cache_key"]:
+    """A script of 2.4 knows its key itself; for others, the configuration says it.
+
+    Each token of a user is a question of its own, or one for somebody else's would tell that the user is unknown.
+    """
+    tokens = "%u%w" if server is Dialect.V2_3 else "%{user}%{password}"
+    if one.driver == "oauth2":
+        text, dialect = tokens, server
+    elif one.driver in DRIVER_KEYS["cache_key"]:
+        text, dialect = one.cache_key, server
+    else:
         return None
-    text, dialect = one.cache_key, server
     if script is not None and script.cache_key is not None:
         text, dialect = script.cache_key, script.dialect
     return CacheKey.of_template(

@@ -42,6 +42,10 @@ async def fulfil(service: Service) -> Any:
             from authlua.services import state
 
             return await state.submit(*service.arguments)
+        case "imap_login":
+            from authlua.services.imap import log_in
+
+            return tuple(await log_in(*service.arguments))
     raise AssertionError(f"there is no service {service.name}")
 
 

@@ -2,6 +2,8 @@
 
 The connection lives on trio. The storage is for a script's thread (one that ``trio.to_thread`` started), and waits
 there for each answer. The connection is made when it is first needed, and again after `ImapStorage.close`.
+
+`log_in` only knocks: whether a server lets a user in.
 """
 
 import base64
@@ -10,6 +12,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import trio
@@ -61,6 +64,8 @@ class ImapServer(NamedTuple):
     """Empty: the connection is somebody's already."""
     master: str = ""
     password: Secret = Secret(b"")
+    tls: ssl.SSLContext | None = None
+    """How to trust *host*; `None`: as this machine does."""
 
 
 def imap_server(host: str, port: int, *, tls: bool, user: str, master: str, password: Secret) -> ImapServer:
@@ -93,11 +98,17 @@ def exec_server(command: Sequence[str]) -> ImapServer:
 class _Refused(StorageError):
     """A NO or BAD; *code* is the word in its brackets."""
 
-    def __init__(self, text: str, code: str) -> None:
+    def __init__(self, text: str, code: str, *, is_bad: bool = False) -> None:
         super().__init__(text)
+        self.text = text
         self.code = code
+        self.is_bad = is_bad
         # Dovecot 2.3 gives no code to a SELECT
         self.is_missing = code in ("NONEXISTENT", "TRYCREATE") or text.startswith("Mailbox doesn't exist")
+
+
+class _NotLetIn(_Refused):
+    """A NO to the user's name and password."""
 
 
 class _Connection:
@@ -115,15 +126,15 @@ class _Connection:
         """The mailbox, and whether it may be changed."""
 
     async def open(self) -> None:
-        """Connect and log in; a `StorageError` says why not."""
+        """Connect and log in; a `StorageError` says why not, a `_NotLetIn` if it is about name and password."""
         try:
             self._stream, self._process = await self._server.connect()
         except (OSError, ssl.SSLError) as error:
             raise StorageError(f"IMAP {self._server.name}: {error}") from error
         try:
             greeting = await self._next()
-            if greeting.name not in ("OK", "PREAUTH"):
-                raise StorageError(f"IMAP {self._server.name}: {greeting.text}")
+            if greeting.name != "OK" and (greeting.name != "PREAUTH" or self._server.user):
+                raise StorageError(f"IMAP {self._server.name}: {greeting.name} {greeting.text}")
             await self._learn(greeting)
             if greeting.name != "PREAUTH":
                 await self._log_in()
@@ -136,13 +147,28 @@ class _Connection:
             if "STARTTLS" not in self.capabilities:
                 raise StorageError(f"IMAP {self._server.name}: no TLS is offered, and the password stays here then")
             await self.command("STARTTLS")
-            context = ssl.create_default_context()
+            # whatever was said before TLS began may be somebody else's
+            self._reader = ImapReader()
+            self._ready.clear()
+            context = self._server.tls or ssl.create_default_context()
             self._stream = trio.SSLStream(self._stream, context, server_hostname=self._server.host)
             await self._learn(None)
         server = self._server
-        who = (server.user, server.master) if server.master else ("", server.user)
-        message = "\0".join([*who, ""]).encode("utf-8", "surrogateescape") + server.password.reveal()
-        await self._learn((await self.command("AUTHENTICATE PLAIN", answer=base64.b64encode(message)))[-1])
+        user, master = (name.encode("utf-8", "surrogateescape") for name in (server.user, server.master))
+        password = server.password.reveal()
+        try:
+            if "AUTH=PLAIN" in self.capabilities or master:
+                message = b"\0".join([user, master, password] if master else [b"", user, password])
+                responses = await self.command("AUTHENTICATE PLAIN", answer=base64.b64encode(message))
+            elif "LOGINDISABLED" in self.capabilities:
+                raise StorageError(f"IMAP {server.name}: no way to log in is offered (LOGINDISABLED)")
+            else:
+                responses = await self.command("LOGIN", user, password)
+        except _Refused as refusal:
+            if refusal.is_bad:
+                raise
+            raise _NotLetIn(refusal.text, refusal.code, is_bad=False) from None
+        await self._learn(responses[-1])
 
     async def _learn(self, response: Response | None) -> None:
         """What the server can do; asked for unless it has just said so."""
@@ -179,7 +205,8 @@ class _Connection:
         except (trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
             raise StorageError(f"IMAP {self._server.name}: {error or 'no answer in time'}") from error
         if response.name != "OK":
-            raise _Refused(response.text, response.code[0].upper() if response.code else "")
+            code = response.code[0].upper() if response.code else ""
+            raise _Refused(response.text, code, is_bad=response.name == "BAD")
         return found
 
     async def _next(self) -> Response:
@@ -210,6 +237,61 @@ class _Connection:
                 await self._process.wait()
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+
+
+class Knock(NamedTuple):
+    """How a server answered to a name and a password."""
+
+    verdict: str
+    """``OK``, ``NO``, or ``failed`` when it could not be asked."""
+    code: str
+    """The word in brackets of a NO, in upper case, or empty."""
+    text: str
+    """For the log."""
+
+
+async def log_in(
+    host: str, port: int, encryption: str, ca_file: str, ca_dir: str, trusts_anybody: bool, user: str, password: Secret
+) -> Knock:
+    """Does the IMAP server at *host* let *user* in with *password*? Never raises.
+
+    Args:
+        encryption: ``imaps``, ``starttls`` or ``no``.
+        ca_file, ca_dir: who vouches for the server; both empty: whom this machine trusts.
+        trusts_anybody: do not look at the server's certificate.
+    """
+    try:
+        with trio.fail_after(TIMEOUT):
+            tls = None if encryption == "no" else _tls(ca_file, ca_dir, trusts_anybody)
+
+            async def connect() -> Connected:
+                stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+                if tls is not None and encryption == "imaps":
+                    stream = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
+                return Connected(stream, None)
+
+            starttls = host if encryption == "starttls" else ""
+            connection = _Connection(ImapServer(connect, f"{host}:{port}", starttls, user, "", password, tls))
+            await connection.open()
+            await connection.close()
+    except _NotLetIn as refusal:
+        return Knock("NO", refusal.code, refusal.text)
+    except trio.TooSlowError:
+        return Knock("failed", "", f"IMAP {host}:{port}: no answer in time")
+    except (OSError, StorageError, trio.BrokenResourceError) as error:
+        return Knock("failed", "", str(error) or f"IMAP {host}:{port}: the connection broke")
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        return Knock("failed", "", f"IMAP {host}:{port}: a response that makes no sense: {error!r}")
+    return Knock("OK", "", "")
+
+
+@lru_cache(32)
+def _tls(ca_file: str, ca_dir: str, trusts_anybody: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file or None, capath=ca_dir or None)
+    if trusts_anybody:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class ImapStorage:

@@ -37,7 +37,7 @@ def literal(text: bytes) -> Part:
 
 def is_secret(name: str) -> bool:
     """Whether the variable *name* holds something that no error text may quote."""
-    return name == "password" or name.startswith(("passdb:pass", "passdb:token"))
+    return name in ("password", "token") or name.startswith(("passdb:pass", "passdb:token"))
 
 
 class Template:

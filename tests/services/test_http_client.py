@@ -1,7 +1,5 @@
 """The HTTP client of scripts: connections, time, TLS, proxies. Its words are compared with Dovecot in tests/lua."""
 
-import datetime
-import ipaddress
 import json
 import select
 import socket
@@ -15,6 +13,7 @@ import trio
 from authlua.services.http_client import Answer, submit
 from authlua.urls import parse_url
 from tests.services.backend import Backend
+from tests.services.tls import make_certificate
 
 
 @pytest.fixture
@@ -135,7 +134,7 @@ class Tls(Backend):
         super().__init__()
         self.certificate = directory / "cert.pem"
         key = directory / "key.pem"
-        _make_certificate(self.certificate, key)
+        make_certificate(self.certificate, key)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(self.certificate, key)
         self.url = f"https://127.0.0.1:{self.port}"
@@ -144,33 +143,6 @@ class Tls(Backend):
         wrapped = self._context.wrap_socket(sock, server_side=True)
         self.open.append(wrapped)  # it has taken the descriptor away from *sock*
         return wrapped
-
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
 
 
 async def test_tls_is_checked_unless_told_not_to(tmp_path: Path) -> None:
