@@ -41,6 +41,7 @@ do
   end
   callable.__metatable = false
   collectgarbage() -- what only weak tables still hold of it
+  collectgarbage("stop") -- until the script runs: what is built now is here to stay
 end
 
 local core = {
@@ -623,6 +624,7 @@ return {
 
   -- Run the chunk that was compiled.
   run = function()
+    collectgarbage("restart")
     local ok, message = protected(chunk)
     chunk = nil
     if ok then

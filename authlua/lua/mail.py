@@ -84,6 +84,8 @@ class MailScript:
         for name in ("mail_user_deinit_pre", "mail_user_deinit"):
             if not self._has_user:
                 break
+            if not self._engine.defines(name):
+                continue
             try:
                 problem = self._hook(name)
             except ScriptError as error:

@@ -14,7 +14,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from authlua.mail import names
 from authlua.mail.attributes import AttributeFile, keep_owner
-from authlua.mail.storage import ALL_FLAGS, SEEN, BoxFlag, Mail, Status, StorageError
+from authlua.mail.storage import ALL_FLAGS, SEEN, BoxFlag, Item, Mail, Status, StorageError
 
 _LETTERS = {"R": 1, "F": 2, "T": 4, "S": 8, "D": 16}
 _SCANS = 3
@@ -267,7 +267,7 @@ class MaildirBox:
             no_modseq_tracking=True,
             permanent_keywords=writable,
             allow_new_keywords=writable,
-            keywords=self._keywords(),
+            keywords=self._keywords() if items & Item.KEYWORDS else (),
         )
 
     def mails(self) -> Iterator[Mail]:

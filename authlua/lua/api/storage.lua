@@ -432,7 +432,9 @@ return {
   -- Collect what can be; the items of the mailboxes that are left and not freed.
   survivors = function()
     collect()
-    collect()
+    if next(alive) then
+      collect() -- who has a finalizer is gone after another round
+    end
     local items, count = {}, 0
     for _, item in next, alive do
       count = count + 1

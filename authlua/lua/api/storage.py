@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from authlua.dialect import Dialect
@@ -108,6 +109,7 @@ def decoded_header(value: object) -> str:
     return " ".join(shown.splitlines())
 
 
+@cache
 def constants(dialect: Dialect) -> dict[bytes, float | bytes]:
     """The members of ``dovecot.storage``."""
     found: dict[bytes, float | bytes] = {
