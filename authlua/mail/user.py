@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,22 +38,30 @@ class MailUser:
 
 
 def user_from_fields(
-    username: str, fields: Mapping[str, str], *, service: str, session_id: str, now: int, **more: str
+    username: str,
+    fields: Mapping[str, str],
+    *,
+    service: str,
+    session_id: str,
+    now: int,
+    uid: int = 0,
+    gid: int = 0,
+    **more: Any,
 ) -> MailUser:
-    """The user that a userdb reply describes; *more* are attributes that no field holds."""
+    """The user that a userdb reply describes; *uid* and *gid* where it names none, *more* what no field holds."""
     known = {name: fields[name] for name in ("auth_user", "master_user") if fields.get(name)}
     return MailUser(
         username=username,
         home=fields.get("home"),
-        uid=_number(fields.get("uid", "")),
-        gid=_number(fields.get("gid", "")),
+        uid=_number(fields.get("uid", "")) or uid,
+        gid=_number(fields.get("gid", "")) or gid,
         service=service,
         session_id=session_id,
         session_create_time=now,
         anonymous=_is_yes(fields, "anonymous"),
         admin=_is_yes(fields, "admin"),
         fields=fields,
-        **{**known, **more},  # type: ignore[arg-type]
+        **{**known, **more},
     )
 
 

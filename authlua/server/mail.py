@@ -8,7 +8,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,10 +69,12 @@ class MailScripts:
     def user(self, name: str, fields: Mapping[str, str], *, service: str, **more: str) -> MailUser:
         """The user *name* with the *fields* of its userdb reply; *more* as for `user_from_fields`."""
         session = fields.get("session_id") or uuid.uuid4().hex[:16]
-        user = user_from_fields(name, fields, service=service, session_id=session, now=int(time.time()), **more)
         uid, gid = self._ids
-        user = replace(user, uid=user.uid or uid, gid=user.gid or gid)
-        return replace(user, plugin=self.plan.settings) if self.dialect is Dialect.V2_3 else user
+        plugin = self.plan.settings if self.dialect is Dialect.V2_3 else {}
+        now = int(time.time())
+        return user_from_fields(
+            name, fields, service=service, session_id=session, now=now, uid=uid, gid=gid, plugin=plugin, **more
+        )
 
     def try_to_load(self, log: "FilteringBoundLogger") -> None:
         """Load the script here, for a user without mail, and let it go; raises `ScriptError`."""

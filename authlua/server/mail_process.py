@@ -5,7 +5,7 @@ import marshal
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
 import trio
@@ -22,6 +22,13 @@ GRACE = 5.0
 
 MAX_FRAME = 16 << 20
 """Bytes of what a process may say at once."""
+
+
+_USER = [field.name for field in fields(MailUser)]
+
+
+def _plain(user: MailUser) -> dict[str, Any]:
+    return {name: getattr(user, name) for name in _USER}
 
 
 class Rights(NamedTuple):
@@ -93,7 +100,7 @@ class MailProcess:
 
     async def begin(self, user: MailUser, log: ScriptLog) -> Verdict:
         """Call ``mail_user_created`` in a fresh state; `ScriptError` when that fails."""
-        return Verdict(*await self._ask(log, "begin", asdict(user)))
+        return Verdict(*await self._ask(log, "begin", _plain(user)))
 
     async def end(self, log: ScriptLog) -> bool:
         """Call the deinit hooks; false if one failed, which is logged."""
@@ -106,11 +113,11 @@ class MailProcess:
 
     async def push(self, user: MailUser, push: Push, log: ScriptLog) -> None:
         """Call the push-notification functions."""
-        await self._ask(log, "push", asdict(user), push)
+        await self._ask(log, "push", _plain(user), push)
 
     async def run(self, users: Sequence[MailUser], log: ScriptLog, outcome: Callable[[str, str | None], None]) -> None:
         """A whole session for each of *users*; *outcome* hears of each when it is over, in order."""
-        await self._ask(log, "run", [asdict(user) for user in users], outcome=outcome)
+        await self._ask(log, "run", [_plain(user) for user in users], outcome=outcome)
 
     def close(self) -> None:
         """Let it end, as soon as it has done what it was asked for."""
