@@ -32,9 +32,9 @@ def why_not() -> str | None:
     return None if shutil.which("cc") else "no C compiler (cc): apt-get install gcc libc6-dev"
 
 
-def build() -> Path:
-    """The compiled generator."""
-    source, binary = HERE / "load.c", CACHE / "load"
+def build(name: str = "load") -> Path:
+    """The compiled generator, or another program that lies beside it."""
+    source, binary = HERE / f"{name}.c", CACHE / name
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         CACHE.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", str(binary), str(source)], check=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.load import Load, load
+from bench.load import Load, build, load
 from bench.servers import ROOT, Authlua, Dovecot, descendants, memory
 
 HERE = Path(__file__).parent
@@ -137,7 +137,7 @@ def http(seconds: float, rounds: int) -> Iterator[Row]:
     """A backend that takes 100 ms, asked with ``dovecot.http``, the script being the same for both."""
     with (
         tempfile.TemporaryDirectory() as directory,
-        subprocess.Popen([sys.executable, "-m", "bench.backend"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as web,
+        subprocess.Popen([build("backend")], stdout=subprocess.PIPE, text=True) as web,
     ):
         try:
             script = Path(directory, "http.lua")
