@@ -26,21 +26,28 @@ penalty = false
 internal_failure_delay = "0s"
 debug = true
 verbose = true
+{databases}
+"""
+
+DATABASES = """\
 [[passdb]]
 script = "auth.lua"
 [[userdb]]
 script = "auth.lua"
 """
 
-
 PLAIN_AND_LOGIN = 'mechanisms = ["plain", "login"]'
 
 
 def write_config(
-    directory: Path, version: str, listeners: Sequence[dict[str, str]], auth: str = PLAIN_AND_LOGIN
+    directory: Path,
+    version: str,
+    listeners: Sequence[dict[str, str]],
+    auth: str = PLAIN_AND_LOGIN,
+    databases: str = DATABASES,
 ) -> Path:
     """``authlua.toml`` for Dovecot *version* with *listeners*, and *auth* in its section, beside ``auth.lua``."""
-    text = CONFIG.format(directory=directory, version=version, auth=auth)
+    text = CONFIG.format(directory=directory, version=version, auth=auth, databases=databases)
     for listener in listeners:
         text += "[[listener]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in listener.items())
     path = directory / "authlua.toml"

@@ -19,7 +19,7 @@ from authlua.config import load
 from tests.e2e.dovecot import NATIVE, Dovecot
 from tests.e2e.programs import Scene
 from tests.e2e.relay import Relay, relaying
-from tests.e2e.server import PLAIN_AND_LOGIN, service_wrapper, serving, write_config
+from tests.e2e.server import DATABASES, PLAIN_AND_LOGIN, service_wrapper, serving, write_config
 
 SCRIPT = Path(__file__).parent / "auth.lua"
 PASSWORD = "wonderland-7301"
@@ -55,11 +55,18 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(
-    version: str, layout: str, scene: Scene, *, extra: str = "", auth: str = PLAIN_AND_LOGIN
+    version: str,
+    layout: str,
+    scene: Scene,
+    *,
+    extra: str = "",
+    auth: str = PLAIN_AND_LOGIN,
+    databases: str = DATABASES,
+    native: str | None = None,
 ) -> Iterator[Stack]:
     """Dovecot *version* ("2.3", "2.4") in *layout* ("native", "E", "B", "M"), ready for mail clients.
 
-    *extra* is added to Dovecot's configuration, *auth* to authlua's.
+    *extra* is added to Dovecot's configuration, *auth* to authlua's; *databases* are authlua's, *native* Dovecot's.
     """
     directory = scene.directory
     shutil.copy(SCRIPT, directory)
@@ -70,10 +77,10 @@ def running_stack(
         ends.callback(stack.server.close)
         client = f"dovecot-{version}"
         if layout == "native":
-            dovecot.auth = NATIVE[version].format(script=directory / "auth.lua")
+            dovecot.auth = native or NATIVE[version].format(script=directory / "auth.lua")
             ends.enter_context(dovecot.running())
         elif layout == "M":
-            config = write_config(directory, version, [], auth)
+            config = write_config(directory, version, [], auth, databases)
             wrapper = service_wrapper(config, outside=version == "2.4")
             dovecot.auth = snippet(client, [], layout="M", command=f"{wrapper} dovecot-service -c {config}")
             ends.enter_context(dovecot.running())
@@ -84,14 +91,16 @@ def running_stack(
                 "login": base / "auth-login",
                 "master": base / "auth-master",
             }
-            config = write_config(directory, version, dovecot_listeners(base / "login", base, version), auth)
+            config = write_config(directory, version, dovecot_listeners(base / "login", base, version), auth, databases)
             dovecot.auth = snippet(client, load(config).listeners)
             stack.serve()
             ends.enter_context(dovecot.running())
         else:
             # Dovecot makes login/ when it starts; the folder inside is the admin's, as in systemd/tmpfiles
             login = dovecot.base_dir / "login" / "authlua" / "login"
-            config = write_config(directory, version, dovecot_listeners(login, dovecot.base_dir, version), auth)
+            config = write_config(
+                directory, version, dovecot_listeners(login, dovecot.base_dir, version), auth, databases
+            )
             dovecot.auth = snippet(client, load(config).listeners)
             ends.enter_context(dovecot.running())
             login.parent.mkdir(mode=0o755)
