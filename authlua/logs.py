@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ class Writer:
         self._render = render
         self._lost = 0
         self._held: list[bytes] | None = None
+        self._holder = 0
         self._size = 0
 
     def write(self, level: str, event: str, fields: Event) -> None:
         """Write a line about *event*; *fields* is the writer's to change."""
         data = self._render(level, event, fields).encode("utf-8", "backslashreplace")
-        if self._held is None:
+        if self._held is None or get_ident() != self._holder:
             self._put(data, 1)
             return
         if self._size + len(data) > ATOMIC:
@@ -110,8 +112,9 @@ class Writer:
         self._size += len(data)
 
     def hold(self) -> None:
-        """Keep lines back until `release`, or until there are too many for one write."""
+        """Keep this thread's lines back until `release`, or until there are too many for one write."""
         if self._held is None:
+            self._holder = get_ident()
             self._held = []
 
     def release(self) -> None:

@@ -41,6 +41,8 @@ class ScriptOptions(NamedTuple):
     """What ``req:password_verify`` may cost."""
     budget: int = 0
     """How many instructions a call may run without waiting, up to twice that; 0: as many as it likes."""
+    steps: int = 200
+    """How many times 2.5 million instructions, or *budget*, may run outside of calls, as when the script loads."""
     memory_limit: int = 0
     """Bytes of one Lua state; 0: no limit."""
     twins: Sequence[str] = ()

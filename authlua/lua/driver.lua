@@ -12,7 +12,7 @@ local status_of, close, isyieldable = coroutine.status, coroutine.close, corouti
 local type, next, rawget, select, error, tostring = type, next, rawget, select, error, tostring
 local tonumber, xpcall, pcall, setmetatable, concat = tonumber, xpcall, pcall, setmetatable, table.concat
 local traceback, getinfo, sethook = debug.traceback, debug.getinfo, debug.sethook
-local unpack, globals = table.unpack or unpack, _G
+local unpack, globals, jit = table.unpack or unpack, _G, jit
 local integer_kind = math.type
 
 -- How a step begins that is handed to Python; engine.py has the same numbers.
@@ -111,15 +111,32 @@ end
 -- Who runs this many instructions without waiting would hold everybody up. The hook comes each time that many more
 -- were run in one coroutine; the second time within the same stretch of a call is one too many. From then on it comes
 -- at every instruction, so that no pcall can keep the script going.
+--
+-- Outside of calls, when a script loads, starts or ends, nobody waits for it, and it may take its time, but not for
+-- ever. That holds for scripts without a budget, too.
 
 local budget = options.budget > 0 and options.budget
-local stretch, last_stretch, spender = 0, nil, nil  -- stretch: how often calls were continued
+local STEP = budget or 2500000                        -- instructions between two hooks
+local stretch, last_stretch, spender = 0, nil, nil    -- stretch: how often calls were continued
 local overspent                                       -- the call that has used its budget up
+local steps_left                                      -- of what runs outside of calls; nil when nothing does
 
 local function spend()
   local now = core.current
+  if now == nil then
+    if steps_left then
+      steps_left = steps_left - 1
+      if steps_left < 0 then
+        sethook(spend, "", 1)
+        if getinfo(2, "S").source ~= "=[authlua]" then -- who tells of the error is not to be stopped
+          error("the script ran for too long outside of any request", 0)
+        end
+      end
+    end
+    return
+  end
   local thread, is_main = running()
-  if now == nil or thread == nil or is_main then
+  if not budget or thread == nil or is_main then
     return
   elseif last_stretch ~= stretch or spender ~= now then
     last_stretch, spender = stretch, now
@@ -131,16 +148,41 @@ local function spend()
 end
 
 -- A coroutine that keeps to the budget.
-local new_coroutine = create
-if budget then
-  function new_coroutine(fn)
-    local thread = create(fn)
-    sethook(thread, spend, "", budget)
-    return thread
+local function new_coroutine(fn)
+  local thread = create(fn)
+  if budget or steps_left then
+    sethook(thread, spend, "", STEP)
   end
-  coroutine.create = new_coroutine
-  if jit then
-    jit.off() -- compiled code calls no hooks
+  return thread
+end
+coroutine.create = new_coroutine
+if budget and jit then
+  jit.off() -- compiled code calls no hooks
+end
+
+-- Limits what runs from here on in the main coroutine; gives what `unlimited` wants to know.
+local function limited()
+  local before = steps_left
+  steps_left = before or options.steps
+  if not before then
+    if jit then
+      jit.off()
+    end
+    sethook(spend, "", STEP)
+  end
+  return before
+end
+
+local function unlimited(before)
+  steps_left = before
+  if before then
+    return
+  end
+  sethook()
+  if jit and budget then
+    sethook(spend, "", budget) -- LuaJIT has one hook for all coroutines
+  elseif jit then
+    jit.on()
   end
 end
 
@@ -236,7 +278,7 @@ local function explained(message, thread)
     text = text:sub(2) -- the line break after no message
   end
   if not thread then
-    return (text:gsub("\n\t%[C%]: in function 'xpcall'$", ""):gsub("\n\t%([^\n]*tail call[^\n]*$", ""))
+    return (text:gsub("\n\t%[C%]: in %a+ 'xpcall'$", ""):gsub("\n\t%([^\n]*tail call[^\n]*$", ""))
   end
   -- Dovecot's C calls the function without a name, we by that of a local.
   local bottom = 0
@@ -404,7 +446,7 @@ local _, OUTSIDE = pcall(yield)
 local function relay(thread, ok, first, ...)
   if ok and first == WISHING then
     return relay(thread, resume(thread, try_yield(first, ...)))
-  elseif overspent and overspent == core.current then
+  elseif overspent and overspent == core.current or steps_left and steps_left < 0 then
     sethook(spend, "", 1) -- here as well
   end
   return ok, first, ...
@@ -574,7 +616,8 @@ end
 
 local chunk
 
-local function settled(...)
+local function settled(before, ...)
+  unlimited(before)
   if passthrough[0] then
     core.leak(0)
   end
@@ -583,7 +626,7 @@ end
 
 local function protected(fn, ...)
   local arguments, count = { ... }, select("#", ...)
-  return settled(xpcall(function() return fn(unpack(arguments, 1, count)) end, explained))
+  return settled(limited(), xpcall(function() return fn(unpack(arguments, 1, count)) end, explained))
 end
 
 core.protected = protected

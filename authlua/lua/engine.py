@@ -262,6 +262,7 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
         b"budget": options.budget,
         b"twins": lua_string(" ".join(twins.modules(options.twins))),
         b"substitutes": lua_string(" ".join(twins.SUBSTITUTES)),
+        b"steps": options.steps,
         b"verbose": options.verbose or options.debug,
         b"is_2_4": rules.is_2_4,
         b"has_response_from_template": rules.has_response_from_template,

@@ -62,6 +62,9 @@ class App:
         self._cuids = count(1)
         self._reload = reload
         self._started = time()
+        self._reloading = trio.Lock()
+        self._reloads_asked = self._reloads_begun = 0
+        self._reload_error: str | None = None
         self._requests = self._successes = self._reloads = 0
 
     def next_cuid(self) -> int:
@@ -152,18 +155,28 @@ class App:
         cache = self.core.auth.cache
         return 0 if cache is None else cache.flush(users)
 
-    def request_reload(self, done: Callable[[str | None], None]) -> None:
-        """Load configuration and scripts anew; *done* hears what went wrong, or `None`."""
-        error = self.reload()
-        done(error)
+    async def reload(self) -> str | None:
+        """Swap in a freshly loaded core; when it does not load, the old one stays and the reason is returned.
 
-    def reload(self) -> str | None:
-        """Swap in a freshly loaded core; when it does not load, the old one stays and the reason is returned."""
+        The server serves on meanwhile. Those who ask while one is loading wait for the next, which is for all of them.
+        """
+        self._reloads_asked += 1
+        asked = self._reloads_asked
+        async with self._reloading:
+            if self._reloads_begun < asked:
+                self._reloads_begun = self._reloads_asked
+                self._reload_error = await self._swap()
+            return self._reload_error
+
+    async def _swap(self) -> str | None:
         try:
-            core = self._reload()
+            core = await self._load()
         except (ConfigError, ScriptError) as error:
             self.log.error("reload_failed", reason=str(error))
             return str(error)
+        except Exception as error:
+            self.log.error("internal_error", exc_info=True)
+            return f"{type(error).__name__}: {error}"
         old, self.core = self.core, core
         self.start_workers()
         self.failures.delay = core.auth.options.failure_delay
@@ -171,6 +184,21 @@ class App:
         self._reloads += 1
         self.log.info("reloaded")
         return None
+
+    async def _load(self) -> Core:
+        """A new core, made in a thread, as a script may take its time, or block."""
+        abandoned = False
+
+        def load() -> Core:
+            core = self._reload()
+            if abandoned:
+                core.retire()
+            return core
+
+        with trio.move_on_after(self.request_timeout):
+            return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        abandoned = True
+        raise ScriptError(f"a script did not load within {self.request_timeout:g} s")
 
     def start_workers(self) -> None:
         """Let the core's workers, if it has any, serve."""

@@ -52,11 +52,12 @@ class Control(Connection):
             case "cache-flush":
                 self._answer(ok=True, flushed=self._app.cache_flush(command.get("users") or ()))
             case "reload":
-                self._app.request_reload(self._reloaded)
+                self._app.tasks.start_soon(self._reload)
             case _:
                 self._answer(ok=False, error=f"unknown command {name!r}; known are reload, status, cache-flush")
 
-    def _reloaded(self, error: str | None) -> None:
+    async def _reload(self) -> None:
+        error = await self._app.reload()
         if error is None:
             self._answer(ok=True)
         else:

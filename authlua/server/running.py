@@ -184,11 +184,15 @@ def log_ready(app: App, listeners: list[Listener]) -> None:
 async def _obey(app: App, signals: AsyncIterator[int], stop: trio.Event) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
-            notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
-            error = app.reload()
-            notify("READY=1", f"STATUS={'reloaded' if error is None else 'reload failed, the old scripts serve on'}")
+            app.tasks.start_soon(_reload, app)
         else:
             stop.set()
+
+
+async def _reload(app: App) -> None:
+    notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+    error = await app.reload()
+    notify("READY=1", f"STATUS={'reloaded' if error is None else 'reload failed, the old scripts serve on'}")
 
 
 async def _watchdog() -> None:

@@ -41,7 +41,7 @@ class Reloading(Protocol):
     def core(self) -> Loaded:
         """What is loaded now."""
 
-    def reload(self) -> str | None:
+    async def reload(self) -> str | None:
         """Load anew; what went wrong, which is logged, and then all stays as it was."""
 
 
@@ -56,4 +56,4 @@ async def watch(app: Reloading) -> None:
         settled, last = now == last, now
         if now in (loaded, refused) or not settled or not all(now.values()):
             continue
-        refused = {} if app.reload() is None else now
+        refused = {} if await app.reload() is None else now

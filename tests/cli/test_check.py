@@ -5,6 +5,7 @@ import pytest
 from authlua.cli import main
 
 PASSDB = "function auth_passdb_lookup(request) return 1, {} end\n"
+LUAJIT = '[lua]\nversion = "luajit"\n'  # the quickest to run out of patience
 USERDB = "function auth_userdb_lookup(request) return 1, {} end\n"
 
 
@@ -28,6 +29,15 @@ def check(tmp_path, capsys):
 def test_what_is_right_is_0(check):
     """And says what was looked at."""
     assert check(PASSDB) == (0, ["authlua.toml: all is well"])
+
+
+def test_a_script_that_never_gets_ready_is_told(check):
+    """With the line where it loops; the command comes to an end."""
+    code, lines = check(f"function script_init()\n  repeat until false\nend\n{PASSDB}", more=LUAJIT)
+    assert code == 65
+    failed = "passdb-lua: initialization failed: lua_pcall(script_init, 0, 1) failed"
+    assert f"{failed}: the script ran for too long outside of any request" in lines
+    assert any("passdb.lua:2: in function" in line for line in lines)
 
 
 def test_every_script_that_does_not_load_is_told(check, tmp_path):

@@ -68,6 +68,77 @@ def test_a_script_that_eats_memory_fails_and_the_next_call_is_served(bench: Benc
     assert passdb.busy == 0
 
 
+PLACES = {
+    "chunk": ("%s", "lua_pcall(PATH) failed: "),
+    "init": ("function script_init() %s end", "lua_pcall(script_init, 1, 0) failed: "),
+    "load": ("function script_load() %s end", "lua_pcall(script_load, 0, 1) failed: "),
+    "key": ("function auth_passdb_get_cache_key() %s end", "lua_pcall(auth_passdb_get_cache_key, 0, 1) failed: "),
+}
+ENDLESS = {
+    "loop": "while true do end",
+    "caught": "while true do pcall(function() while true do end end) end",
+    "child": "while true do pcall(coroutine.wrap(function() while true do end end)) end",
+    "resumed": "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+}
+
+
+@VERSIONS
+@pytest.mark.parametrize("budget", [0, 1_000_000])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("how", ENDLESS)
+def test_a_script_that_never_gets_ready_is_refused(bench: Bench, version: str, budget: int, place: str, how: str):
+    """With the place where it loops, whatever runs it: the server at start or reload, a worker, a command."""
+    source, problem = PLACES[place]
+    path = bench.script(source % ENDLESS[how])
+    with pytest.raises(ScriptError) as caught:
+        bench.passdb(path, Dialect.V2_4, version=version, budget=budget, steps=1)
+    message, _, traceback = str(caught.value).partition("\nstack traceback:\n")
+    problem = problem.replace("PATH", str(path))
+    assert message.endswith(f"{problem}the script ran for too long outside of any request")
+    frames = [line for line in traceback.splitlines() if "[C]" not in line]
+    assert frames
+    assert all(f"{path.name}:1: in " in frame for frame in frames)
+
+
+@VERSIONS
+@pytest.mark.parametrize("budget", [0, 100_000])
+def test_the_end_of_a_script_is_cut_off_too(bench: Bench, version: str, budget: int):
+    """Its error is logged, and the memory freed."""
+    database = bench.passdb("function script_deinit() while true do end end", version=version, budget=budget, steps=2)
+    database.close()
+    (line,) = bench.texts
+    assert "lua_pcall(script_deinit, 0, 0) failed: the script ran for too long outside of any request" in line
+
+
+@VERSIONS
+@pytest.mark.parametrize("budget", [0, 20_000])
+def test_getting_ready_may_take_longer_than_a_request(bench: Bench, version: str, budget: int):
+    """And nothing of the limit is left for requests but their own; LuaJIT compiles where it may."""
+    work = "local n = 0 for i = 1, 20000 do n = n + #tostring(i) end"
+    passdb = bench.passdb(
+        f"""
+        {work}
+        generator = coroutine.wrap(function() while true do coroutine.yield(1) end end)
+        function auth_passdb_lookup(req)
+          generator()
+          if req.user == "work" then {work} {work} {work} end
+          return 1, {{ jit = tostring(jit and jit.status()) }}
+        end
+        """,
+        version=version,
+        budget=budget,
+        steps=100,
+    )
+    for _ in range(3):
+        fields = dict(now(passdb.lookup(login())).fields)
+    assert fields["jit"] == ("nil" if version != "luajit" else "true" if budget == 0 else "false")
+    if budget:
+        with pytest.raises(ScriptError, match="ran for too long without waiting"):
+            now(passdb.lookup(login("work")))
+    else:
+        now(passdb.lookup(login("work")))
+
+
 def test_leaving_is_an_error_of_the_script(bench: Bench):
     """os.exit would end the server."""
     passdb = bench.passdb("function auth_passdb_lookup(req) os.exit() end", Dialect.V2_4)

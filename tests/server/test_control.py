@@ -1,6 +1,8 @@
 """The control socket, and reloads."""
 
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import trio
 
 from authlua.errors import ScriptError
 from authlua.server.core import Core
-from authlua.wishes import Sleep
+from authlua.wishes import Flight
 from tests.auth.fakes import House
 from tests.server.living import living, login, read_until
 from tests.server.test_clients import auth, slow_house
@@ -51,9 +53,10 @@ async def test_nonsense_is_answered_with_what_is_known(tmp_path: Path) -> None:
         assert (await ask(stream, {"command": "cache-flush"})) == {"ok": True, "flushed": 0}
 
 
-async def test_a_reload_swaps_the_core_and_lets_the_old_one_finish(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reload_swaps_the_core_and_lets_the_old_one_finish(tmp_path: Path) -> None:
     """Requests that run end where they began; then the old scripts are closed."""
-    old, _ = slow_house(lambda: Sleep(5))
+    flight = Flight()
+    old, _ = slow_house(lambda: flight)
     new = House({"t": {"password": "{PLAIN}pass", "from": "new"}})
     fresh = Core(new.auth, [])
     async with living(tmp_path, old.auth, reload=lambda: fresh) as server:
@@ -65,8 +68,80 @@ async def test_a_reload_swaps_the_core_and_lets_the_old_one_finish(tmp_path: Pat
         assert script.closed == 0
         await client.send_all(auth(2, "t"))
         assert await read_until(client, b"\n") == b"OK\t2\tuser=t\tfrom=new\n"
+        assert script.closed == 0
+        flight.land()
         assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"
         assert script.closed == 1
+
+
+class Loading:
+    """Loads cores that are all the same, when it is told to."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.begun = 0
+        self.go_on = threading.Event()
+        self.cores: list[Core] = []
+
+    def __call__(self) -> Core:
+        self.begun += 1
+        self.go_on.wait(60)
+        core = Core(self.house.auth, [])
+        self.cores.append(core)
+        return core
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when it is so."""
+    with trio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - it becomes so in a thread
+            await trio.sleep(0.01)
+
+
+async def test_the_server_serves_on_while_it_loads(tmp_path: Path) -> None:
+    """And those who ask meanwhile wait for one more reload, all for the same."""
+    house = House({"t": {"password": "{PLAIN}pass"}})
+    loading = Loading(house)
+    async with living(tmp_path, house.auth, reload=loading) as server:
+        controls = [server.connect("control") for _ in range(4)]
+        await controls[0].send_all(b'{"command": "reload"}\n')
+        await until(lambda: loading.begun == 1)
+        for control in controls[1:]:
+            await control.send_all(b'{"command": "reload"}\n')
+        await until(lambda: server.app._reloads_asked == len(controls))
+        client = await login(server)
+        await client.send_all(auth(1, "t"))
+        assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"
+        loading.go_on.set()
+        for control in controls:
+            assert await read_until(control, b"\n") == b'{"ok": true}\n'
+        assert loading.begun == 2
+        assert server.app.core is loading.cores[1]
+
+
+async def test_a_script_that_blocks_when_it_is_loaded_is_given_up(tmp_path: Path) -> None:
+    """With an error; what comes of it later is not taken."""
+    house = House({})
+    loading = Loading(house)
+    async with living(tmp_path, house.auth, reload=loading, request_timeout=0.05) as server:
+        old = server.app.core
+        answer = await ask(server.connect("control"), {"command": "reload"})
+        assert answer == {"ok": False, "error": "a script did not load within 0.05 s"}
+        loading.go_on.set()
+        await until(lambda: bool(loading.cores) and loading.cores[0]._retired)
+        assert server.app.core is old
+
+
+async def test_a_bug_in_a_reload_ends_only_the_reload(tmp_path: Path) -> None:
+    """It is logged as what it is."""
+
+    def broken() -> Core:
+        raise ZeroDivisionError("ours")
+
+    async with living(tmp_path, House({}).auth, reload=broken) as server:
+        answer = await ask(server.connect("control"), {"command": "reload"})
+        assert answer == {"ok": False, "error": "ZeroDivisionError: ours"}
+        assert server.events("internal_error")
 
 
 async def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -25,9 +25,12 @@ class App:
     def core(self) -> "App":
         return self
 
-    def reload(self) -> str | None:
+    def _broken(self) -> bool:
+        return any("broken" in Path(path).read_text() for path in self.paths)
+
+    async def reload(self) -> str | None:
         self.reloads += 1
-        if any("broken" in Path(path).read_text() for path in self.paths):
+        if self._broken():
             return "does not load"
         self.stamps = stamps(self.paths)
         return None
