@@ -621,6 +621,10 @@ DRIVER_KEYS: Mapping[str, Collection[str]] = {
 """The drivers that a key of a passdb or userdb is for; all others are for every driver."""
 
 
+KEEPS_PASSWORDS = "auth_passdb_set_credentials"
+"""The function of a script that can store passwords."""
+
+
 def default_scheme(settings: PassdbSettings, dialect: Dialect) -> str:
     """The scheme of passwords without one: as configured, else CRYPT in files, as it was before there were others."""
     if settings.scheme:
@@ -961,7 +965,8 @@ def _check_mechanisms(settings: Settings) -> list[str]:
             if not find_spec("gssapi"):
                 problems.append(f'{where} needs the Python package gssapi: install "authlua[gssapi]"')
         elif name == "OTP":
-            problems.append(f"{where} needs a passdb that can store passwords, and there is none yet")
+            if not any(one.driver == "lua" for one in passdbs):
+                problems.append(f"{where} needs a passdb that stores passwords: a script with {KEEPS_PASSWORDS}")
         elif name == "ANONYMOUS":
             if not settings.auth.anonymous_username:
                 problems.append(f"{where} needs an auth.anonymous_username")

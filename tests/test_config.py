@@ -190,10 +190,6 @@ TCP = "address = '[::1]:9'\n"
             "auth.mechanisms: gss-spnego needs Samba's helper, and /nosuch is missing",
         ),
         (
-            "[auth]\nmechanisms = ['otp']",
-            "auth.mechanisms: otp needs a passdb that can store passwords, and there is none yet",
-        ),
-        (
             "[auth]\nmechanisms = ['anonymous']\nanonymous_username = ''",
             "auth.mechanisms: anonymous needs an auth.anonymous_username",
         ),
@@ -221,6 +217,15 @@ def test_a_mech_needs_a_passdb_that_can_serve_it(problems, mechanisms, problem):
     passdb = f"[[passdb]]\ndriver = 'pam'\nmechanisms = ['login', '{mechanisms}']\n"
     userdb = "[[userdb]]\nscript = 'auth.lua'\n"
     assert [problem] == problems(f"[auth]\nmechanisms = ['cram-md5', 'login']\n{passdb}{userdb}")
+
+
+def test_otp_needs_a_passdb_that_stores(problems, config):
+    """Only a script can; whether it does is seen when it is loaded."""
+    text = "[auth]\nmechanisms = ['otp']\n[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y' }\n"
+    assert problems(text + "[[userdb]]\nscript = 'auth.lua'\n") == [
+        "auth.mechanisms: otp needs a passdb that stores passwords: a script with auth_passdb_set_credentials"
+    ]
+    config("[auth]\nmechanisms = ['otp']\n" + BASE)
 
 
 def test_the_chain_must_be_able_to_decide(problems):

@@ -1,5 +1,6 @@
 """conf/examples/app-passwords.lua does what it says, in a server whose scripts run in workers."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authlua import onetime
-from authlua.cli import main
+from authlua.cli import EX_NOPERM, main
 from authlua.conformance.raw import PATIENCE
 from authlua.passwords import encode
 
@@ -122,3 +123,29 @@ def test_what_a_new_user_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"secret={secret}&" in fields["uri"]
     found = [onetime.find_recovery_code(fields[f"code{number}"], hashes.split(",")) for number in range(1, 9)]
     assert found == list(range(8))
+
+
+def test_one_time_passwords_are_used_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """one-time-passwords.lua stores what is left after each login, down to the last but one."""
+    shutil.copy(EXAMPLES / "one-time-passwords.lua", tmp_path / "auth.lua")
+    users = tmp_path / "otp-users"
+    config = tmp_path / "authlua.toml"
+    config.write_text(
+        '[auth]\nmechanisms = ["otp"]\nfailure_delay = "0s"\n'
+        '[[passdb]]\nscript = "auth.lua"\n[[userdb]]\nscript = "auth.lua"\n'
+    )
+    users.write_text(f"bob {{OTP}}x\nalice {otp_entry(4)}\n")
+    ask = ["test-auth", "-c", str(config), "--mech", "OTP", "alice"]
+    assert main([*ask, "wrong"]) == EX_NOPERM
+    assert [main([*ask, "This is a test."]) for _ in range(4)] == [0, 0, 0, EX_NOPERM]
+    assert users.read_text() == f"bob {{OTP}}x\nalice {otp_entry(1)}\n"
+    assert "sequence number < 1" in capfd.readouterr().err
+
+
+def otp_entry(sequence: int) -> str:
+    """RFC 2289's first test vector, at that place of its chain."""
+    value = b"ke1234This is a test."
+    for _ in range(sequence + 1):
+        digest = hashlib.md5(value).digest()
+        value = bytes(a ^ b for a, b in zip(digest[:8], digest[8:], strict=True))
+    return f"{{OTP}}md5 {sequence} ke1234 {value.hex()}"

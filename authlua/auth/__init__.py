@@ -4,7 +4,17 @@ Knows neither trio nor Lua; it names what it needs as `Passdb` and `Userdb`.
 """
 
 from authlua.auth.cache import CacheKey
-from authlua.auth.databases import RULES, Log, Observe, Passdb, PassdbEntry, Rule, Userdb, UserdbEntry
+from authlua.auth.databases import (
+    RULES,
+    CredentialsKeeper,
+    Log,
+    Observe,
+    Passdb,
+    PassdbEntry,
+    Rule,
+    Userdb,
+    UserdbEntry,
+)
 from authlua.auth.flow import Auth, AuthOptions
 from authlua.auth.penalty import Penalty
 from authlua.auth.policy import Policy, PolicyOptions
@@ -15,6 +25,7 @@ __all__ = [
     "Auth",
     "AuthOptions",
     "CacheKey",
+    "CredentialsKeeper",
     "Log",
     "Observe",
     "Passdb",

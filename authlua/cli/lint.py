@@ -13,6 +13,7 @@ HOOKS = (
     "auth_passdb_lookup",
     "auth_password_verify",
     "auth_passdb_get_cache_key",
+    "auth_passdb_set_credentials",
     "auth_userdb_lookup",
     "auth_userdb_iterate",
     "auth_userdb_get_cache_key",

@@ -1,5 +1,6 @@
 """The client's side of the mechanisms that take a password or a token, to try them by hand."""
 
+import re
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Callable, Generator, Mapping
 from hashlib import md5, new, pbkdf2_hmac
@@ -139,6 +140,21 @@ def oauthbearer(who: Identity) -> Client:
     yield b"\1"
 
 
+def otp(who: Identity) -> Client:
+    """RFC 2444 and 2289; the password is the pass phrase, and each login uses one step of its chain up."""
+    from authlua.passwords import otp_fold
+
+    challenge = yield b"%b\0%b" % (who.target, who.user)
+    found = re.match(rb"otp-(md4|md5|sha1) ([0-9]{1,6}) ([A-Za-z0-9]{1,16}) ", challenge + b" ")
+    if found is None:
+        raise AuthluaError(f"the server's challenge is not OTP's: {challenge!a}")
+    algorithm = found[1].decode()
+    value = otp_fold(algorithm, found[3].lower() + who.password)
+    for _ in range(int(found[2])):
+        value = otp_fold(algorithm, value)
+    yield b"hex:" + value.hex().encode()
+
+
 def xoauth2(who: Identity) -> Client:
     """The password is the token."""
     yield b"user=%b\1auth=Bearer %b\1\1" % (who.user, who.password)
@@ -156,6 +172,7 @@ CLIENTS: Mapping[str, Callable[[Identity], Client]] = {
     "ANONYMOUS": anonymous,
     "OAUTHBEARER": oauthbearer,
     "XOAUTH2": xoauth2,
+    "OTP": otp,
 }
 """What each mech's client does, by name."""
 

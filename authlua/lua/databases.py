@@ -10,7 +10,7 @@ from authlua.lua.calls import DEFAULTS, Definition, ScriptLog, ScriptOptions
 from authlua.lua.conversion import c_string, text
 from authlua.lua.detect import detect
 from authlua.lua.engine import MISSING, RAISED, WISH, Engine
-from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, USERDB_LOOKUP, Judge, users
+from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, SET_CREDENTIALS, USERDB_LOOKUP, Judge, users
 from authlua.lua.script import (
     Script,
     Scripts,
@@ -65,6 +65,8 @@ class LuaPassdb(_Database):
         super().__init__(script, definition, cache_key)
         self.verifies = script.engine.defines("auth_password_verify")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
+        if script.engine.defines(SET_CREDENTIALS.name):
+            self.set_credentials = self._set_credentials
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Call ``auth_password_verify(request, password)``.
@@ -85,6 +87,17 @@ class LuaPassdb(_Database):
         if step[0] == WISH:
             step = await self._engine.finish(step)
         return self._judge.passdb(PASSDB_LOOKUP, step, request)
+
+    async def _set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
+        """Call ``auth_passdb_set_credentials(request, "{SCHEME}data")``, an addition of ours.
+
+        Raises `ScriptError` with the text to log unless the function says ``PASSDB_RESULT_OK``.
+        """
+        step = self._engine.start(SET_CREDENTIALS.name.encode(), request, c_string(stored.reveal()))
+        if step[0] == WISH:
+            step = await self._engine.finish(step)
+        self._judge.stored(step)
+        return True
 
 
 class LuaUserdb(_Database):

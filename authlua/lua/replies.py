@@ -56,6 +56,15 @@ PASSWORD_VERIFY = Function(
     table_beside_failure="passdb-lua: passb failed",
     nothing_beside_failure="passdb-lua: passdb failed",
 )
+SET_CREDENTIALS = Function(
+    name="auth_passdb_set_credentials",
+    label="auth_passdb_set_credentials",
+    arguments=2,
+    prefix="passdb-lua: ",
+    table_beside_failure="",
+    nothing_beside_failure="",
+)
+"""An addition of ours, and so its second result is a text or nothing in every dialect."""
 USERDB_LOOKUP = Function(
     name="auth_userdb_lookup",
     label="auth_userdb_lookup(req)",
@@ -103,6 +112,14 @@ class Judge:
             # what a script says to any other result, Dovecot keeps to itself
             return PassdbReply(result, (), function.prefix + said if result is PassdbResult.INTERNAL_FAILURE else "")
         return PassdbReply(result, (), _no_words(function, result is PassdbResult.INTERNAL_FAILURE, second))
+
+    def stored(self, step: Step) -> None:
+        """Nothing, when the function says that it has stored what it was to; else a `ScriptError`."""
+        if step[0] != DONE:
+            raise failure(SET_CREDENTIALS, step)
+        if self._code(step[1]) != _OK:
+            why = text(step[2]) if isinstance(step[2], bytes) else f"it returned {step[1]:g}"
+            raise ScriptError(f"{SET_CREDENTIALS.prefix}{SET_CREDENTIALS.name} failed: {why}")
 
     def userdb(self, function: Function, step: Step, request: AuthRequest) -> UserdbReply:
         """The reply of a userdb function."""

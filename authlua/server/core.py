@@ -9,6 +9,7 @@ from authlua.auth import (
     Auth,
     AuthOptions,
     CacheKey,
+    CredentialsKeeper,
     Observe,
     Passdb,
     PassdbEntry,
@@ -17,7 +18,7 @@ from authlua.auth import (
     Userdb,
     UserdbEntry,
 )
-from authlua.config import DRIVER_KEYS, PassdbSettings, Settings, UserdbSettings, default_scheme
+from authlua.config import DRIVER_KEYS, KEEPS_PASSWORDS, PassdbSettings, Settings, UserdbSettings, default_scheme
 from authlua.databases import (
     ImapOptions,
     ImapPassdb,
@@ -35,6 +36,7 @@ from authlua.databases import (
     StaticUserdb,
 )
 from authlua.dialect import Dialect
+from authlua.errors import ConfigError
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
 from authlua.passwords import Limits
 from authlua.protocol import Advertised
@@ -146,6 +148,7 @@ def open_core(
 
     Raises:
         ScriptError: a script does not load; those that did are closed again.
+        ConfigError: a mechanism needs what no script has.
     """
     scripts: list[Script] = []
     write = request_log(log)
@@ -164,6 +167,8 @@ def open_core(
         ordered = sorted(settings.passdbs, key=lambda one: one.master)
         passdbs = [_passdb(settings, one, id, loading) for id, one in enumerate(ordered, 1)]
         userdbs = [_userdb(settings, one, id, loading) for id, one in enumerate(settings.userdbs, 1)]
+        if "OTP" in settings.auth.mechanisms and not any(isinstance(one.passdb, CredentialsKeeper) for one in passdbs):
+            raise ConfigError([f"auth.mechanisms: otp needs a script with a function {KEEPS_PASSWORDS}"])
     except BaseException:
         for script in scripts:
             script.close()
@@ -338,7 +343,8 @@ def _open_passdb(
     number = loading.pool.add(
         "passdb", str(one.script), script.source, str(script.dialect), str(server), _plain(options), one.share
     )
-    return WorkerPassdb(loading.pool, number, verifies=script.verifies, cache_key=script.cache_key), script
+    keeps = isinstance(script, CredentialsKeeper)
+    return WorkerPassdb(loading.pool, number, verifies=script.verifies, cache_key=script.cache_key, keeps=keeps), script
 
 
 def _imap(one: PassdbSettings) -> ImapOptions:

@@ -477,11 +477,13 @@ def _died(worker: _Process) -> ScriptError:
 class WorkerPassdb:
     """A passdb whose script runs in workers."""
 
-    def __init__(self, pool: Pool, number: int, *, verifies: bool, cache_key: str | None) -> None:
+    def __init__(self, pool: Pool, number: int, *, verifies: bool, cache_key: str | None, keeps: bool = False) -> None:
         self._pool = pool
         self._number = number
         self.verifies = verifies
         self.cache_key = cache_key
+        if keeps:
+            self.set_credentials = self._set_credentials
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password?"""
@@ -492,6 +494,11 @@ class WorkerPassdb:
         """The user's stored password and fields."""
         result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
         return PassdbReply(PassdbResult(result), fields, text)
+
+    async def _set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
+        """Keep *stored* as the user's password from now on."""
+        await WorkerCall(self._pool, self._number, "set_credentials", request, stored)
+        return True
 
 
 class WorkerUserdb:

@@ -258,6 +258,9 @@ class _Worker:
         request = AuthRequest.restored(state, password)
         # as in Dovecot's workers, the client's process is not known here
         request.client_pid = 0
+        if function == "set_credentials":
+            await database.set_credentials(request, Secret(password or b""))
+            return (1, (), "")
         if function == "verify_plain":
             reply = await database.verify_plain(request, Secret(password or b""))
         else:

@@ -35,8 +35,17 @@ function auth_passdb_lookup(req)
   if extra == nil then return P.PASSDB_RESULT_USER_UNKNOWN, "no such user" end
   local fields = {}
   if extra.nopassword == nil then fields.password = PASSWORD end
+  if req.mech == "OTP" then fields.password = assert(io.open(HERE .. "otp")):read("*a") end
   for key, value in pairs(extra) do fields[key] = value end
   return P.PASSDB_RESULT_OK, fields
+end
+
+-- Only authlua calls this: it keeps what the next one-time password is to be compared with.
+function auth_passdb_set_credentials(req, stored)
+  local file = assert(io.open(HERE .. "otp", "w"))
+  assert(file:write(stored))
+  assert(file:close())
+  return P.PASSDB_RESULT_OK
 end
 
 function auth_userdb_lookup(req)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import hashlib
 import imaplib
 import poplib
 import shutil
@@ -19,11 +20,13 @@ from tests.e2e.stack import DOMAIN, PASSWORD, Stack, running_stack
 
 ALICE = f"alice@{DOMAIN}"
 CERTIFIED = f"certified@{DOMAIN}"
-COMMON = ["plain", "login", "cram-md5", "digest-md5", "scram-sha-1", "scram-sha-256", "external", "apop"]
+COMMON = ["plain", "login", "cram-md5", "digest-md5", "scram-sha-1", "scram-sha-256", "external", "apop", "otp"]
 MECHS = {
     "2.3": [*COMMON, "oauthbearer", "xoauth2"],
     "2.4": [*COMMON, "scram-sha-1-plus", "scram-sha-256-plus", "oauthbearer", "xoauth2"],
 }
+ONLY_HERE = {"2.3": ["otp"], "2.4": ["otp", "oauthbearer", "xoauth2"]}
+"""What a Dovecot of that series does not do with a script."""
 TLS = {
     "2.3": """
 ssl = yes
@@ -93,7 +96,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         pytest.skip(reason)
     with Scene.open() as scene:
         make_certificates(scene.directory)
-        offered = [mech for mech in MECHS[version] if layout != "native" or "auth" not in mech or version == "2.3"]
+        offered = [mech for mech in MECHS[version] if layout != "native" or mech not in ONLY_HERE[version]]
         extra = TLS[version].format(directory=scene.directory) + f"auth_mechanisms = {' '.join(offered)}\n"
         auth = f"mechanisms = {MECHS[version]!r}\nssl_username_from_cert = true"
         with running_stack(version, layout, scene, extra=extra, auth=auth) as stack:
@@ -196,3 +199,37 @@ def test_a_token_stands_for_the_password(stack: Stack, mech: str, message: str, 
     ):
         client.authenticate(mech, answer)
     assert refusal in challenges[1]
+
+
+def test_a_one_time_password_is_good_once(stack: Stack) -> None:
+    """Each login stores what the next one is to be compared with; what was used is refused from then on."""
+    if stack.layout == "native":
+        pytest.skip("Dovecot's scripts cannot store passwords")
+    secret, seed = b"This is a test.", b"ke1234"
+
+    def password(sequence: int) -> bytes:
+        """RFC 2289 with MD5, in the words of its section 6."""
+        value = seed + secret
+        for _ in range(sequence + 1):
+            digest = hashlib.md5(value).digest()
+            value = bytes(a ^ b for a, b in zip(digest[:8], digest[8:], strict=True))
+        return value
+
+    (stack.scene.directory / "otp").write_text(f"{{OTP}}md5 100 ke1234 {password(100).hex()}")
+    challenges: list[bytes] = []
+
+    def log_in(sequence: int) -> bool:
+        def answer(challenge: bytes) -> bytes:
+            if not challenge:
+                return b"\0" + ALICE.encode()
+            challenges.append(challenge)
+            return b"hex:" + password(sequence).hex().encode()
+
+        with imaplib.IMAP4("127.0.0.1", stack.dovecot.imap, timeout=PATIENCE) as client:
+            try:
+                return client.authenticate("OTP", answer)[0] == "OK"
+            except imaplib.IMAP4.error:
+                return False
+
+    assert [log_in(sequence) for sequence in (99, 99, 97, 98)] == [True, False, False, True]
+    assert challenges == [f"otp-md5 {sequence} ke1234 ext".encode() for sequence in (99, 98, 98, 98)]

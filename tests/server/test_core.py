@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from authlua.config import load
+from authlua.errors import ConfigError
 from authlua.server import open_core
 
 
@@ -29,3 +30,13 @@ def test_a_script_is_loaded_for_each_database_or_once_for_all(tmp_path: Path, sh
     assert entries == ["init"] * inits
     core.retire()
     assert entries == ["init"] * inits + ["deinit"] * inits
+
+
+def test_otp_is_not_offered_when_no_script_stores(tmp_path: Path) -> None:
+    """As Dovecot does not start then either; what was loaded is closed again."""
+    (tmp_path / "auth.lua").write_text("function auth_passdb_lookup() return 1, {} end")
+    (tmp_path / "authlua.toml").write_text(
+        "[auth]\nmechanisms = ['otp']\n[[passdb]]\nscript = 'auth.lua'\n[[userdb]]\ndriver = 'passwd'\n"
+    )
+    with pytest.raises(ConfigError, match="otp needs a script with a function auth_passdb_set_credentials"):
+        open_core(load(tmp_path / "authlua.toml"), structlog.wrap_logger(None, processors=[]))
