@@ -23,6 +23,7 @@ from authlua.mail import (
     PREFIX_DOVECOT_PVT_SERVER,
     BoxFlag,
     ImapReader,
+    Item,
     Mail,
     Response,
     Status,
@@ -220,10 +221,11 @@ class _Connection:
             self._ready += self._reader.receive(bytes(data))
         return self._ready.pop(0)
 
-    async def select(self, name: str, *, change: bool) -> list[Response]:
-        """Open the mailbox *name*, as it is called on the wire."""
+    async def select(self, name: str, *, change: bool, modseq: bool = False) -> list[Response]:
+        """Open the mailbox *name*, as it is called on the wire; with *modseq* the server starts to count changes."""
         self.selected = None
-        found = await self.command("SELECT" if change else "EXAMINE", name.encode())
+        more = ["(CONDSTORE)"] if modseq else []
+        found = await self.command("SELECT" if change else "EXAMINE", name.encode(), *more)
         self.selected = name, change
         return found
 
@@ -406,8 +408,20 @@ class ImapBox:
         self._status = status
 
     def status(self, items: int) -> Status:
-        """The state as of the last sync."""
+        """The state as of the last sync; the count of changes is that of now, as a server tells it only if asked."""
+        if items & Item.HIGHESTMODSEQ:
+            self._status = self._status._replace(**self._storage.ask(self._modseq))
         return self._status if self._recent is None else self._status._replace(recent=self._recent)
+
+    async def _modseq(self, connection: _Connection) -> dict[str, Any]:
+        """The highest mod-sequence (RFC 7162); a server without them counts like one that has just begun to."""
+        if "CONDSTORE" not in connection.capabilities:
+            return {"highest_modseq": 1, "no_modseq_tracking": True}
+        found: dict[str, Any] = {"highest_modseq": 1}
+        for response in await connection.select(self._name, change=False, modseq=True):
+            more = _selected(response)
+            found |= {name: more[name] for name in ("highest_modseq", "nonpermanent_modseqs") if name in more}
+        return found
 
     async def _state(self, connection: _Connection, drop: bool) -> Status:
         found: dict[str, Any] = {"keywords": ()}
@@ -421,7 +435,6 @@ class ImapBox:
         writable = not self._flags & BoxFlag.READONLY
         found["permanent_flags"] = found.get("flags", 0) if writable else 0
         found["permanent_keywords"] = found["allow_new_keywords"] = writable
-        found.setdefault("highest_modseq", 1)
         if self._flags & BoxFlag.NO_INDEX_FILES:
             found["nonpermanent_modseqs"] = True
         return Status(**found)

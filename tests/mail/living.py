@@ -10,14 +10,27 @@ import trio
 
 from authlua.services import ImapStorage, exec_server
 from tests.mail.recorded import build
-from tests.reference.dovecot import Dovecot, Dovecot23
+from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
 
 T = TypeVar("T")
 NOBODY = 65534
 
-EXTRA = """
+EXTRA = {
+    "2.3": """
 mail_location = maildir:~/Maildir
 mail_attribute_dict = file:%h/dovecot-attributes
+""",
+    "2.4": """
+mail_driver = maildir
+mail_path = ~/Maildir
+mail_attribute {
+  dict file {
+    path = %{home}/dovecot-attributes
+  }
+}
+""",
+}
+COMMON = """
 imap_metadata = yes
 first_valid_uid = 1
 namespace inbox {
@@ -31,16 +44,32 @@ namespace inbox {
   }
 }
 """
-DATABASES = """
-passdb {{
+DATABASES = {
+    "2.3": """
+passdb {
   driver = static
   args = nopassword
-}}
-userdb {{
+}
+userdb {
   driver = static
-  args = uid=65534 gid=65534 home={homes}/%u
-}}
-"""
+  args = uid=65534 gid=65534 home={directory}/homes/%u
+}
+""",
+    "2.4": """
+passdb static {
+  fields {
+    nopassword = yes
+  }
+}
+userdb static {
+  fields {
+    uid = 65534
+    gid = 65534
+    home = {directory}/homes/%{user}
+  }
+}
+""",
+}
 
 
 class Store:
@@ -57,9 +86,10 @@ class Store:
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(home)], check=True)
         return home
 
-    def imap(self, user: str) -> ImapStorage:
+    def imap(self, user: str, *, metadata: bool = True) -> ImapStorage:
         """The user's mail through Dovecot's imap on pipes."""
-        command = self.dovecot.command("doveadm", "exec", "imap", "-u", user, "-o", "imap_metadata=yes")
+        setting = f"imap_metadata={'yes' if metadata else 'no'}"
+        command = self.dovecot.command("doveadm", "exec", "imap", "-u", user, "-o", setting)
         return ImapStorage(exec_server(["sh", "-c", 'exec "$@" 2>/dev/null', "sh", *command]))
 
     def said(self, *arguments: str) -> str:
@@ -74,13 +104,12 @@ class Store:
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[Store]:
-    """A Dovecot 2.3 for the length of the block."""
-    homes = directory / "homes"
-    homes.mkdir()
-    for parent in (directory, homes):
-        parent.chmod(0o755)
-    with Dovecot23("", databases=DATABASES.format(homes=homes), extra=EXTRA) as dovecot:
+def serving(series: str) -> Iterator[Store]:
+    """A Dovecot of *series* for the length of the block."""
+    kind = {"2.3": Dovecot23, "2.4": Dovecot24}[series]
+    with kind("", databases=DATABASES[series], extra=EXTRA[series] + COMMON) as dovecot:
+        homes = dovecot.directory / "homes"
+        homes.mkdir(mode=0o755)
         yield Store(homes, dovecot)
 
 
