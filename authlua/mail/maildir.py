@@ -6,6 +6,7 @@ What only Dovecot's index knows is documented as unknown: mod-sequences, keyword
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -18,6 +19,7 @@ from authlua.mail.storage import ALL_FLAGS, SEEN, BoxFlag, Item, Mail, Status, S
 
 _LETTERS = {"R": 1, "F": 2, "T": 4, "S": 8, "D": 16}
 _SCANS = 3
+_SIZE = re.compile(r",S=(\d{1,18})(?:,|$)")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -280,8 +282,8 @@ class MaildirBox:
                 continue  # expunged meanwhile
             except OSError as error:
                 raise StorageError(f"{error.filename}: {error.strerror}") from error
-            keywords = [known[letter] for letter in file.letters if letter in known]
-            yield Mail(seq, file.uid, file.flags, keywords, state.st_size, int(state.st_mtime))
+            keywords = [_keyword(known, letter) for letter in file.letters]
+            yield Mail(seq, file.uid, file.flags, keywords, _size(file, state), int(state.st_mtime))
 
     def header(self, uid: int) -> bytes:
         """The header of the mail *uid*, with its line ends as they are on disk."""
@@ -408,7 +410,18 @@ class MaildirBox:
         """Those that a mail has, in the order in which an index would meet them."""
         known = self._keyword_names()
         letters = dict.fromkeys(letter for file in self._view.files for letter in file.letters)
-        return [known[letter] for letter in letters if letter in known]
+        return [_keyword(known, letter) for letter in letters]
+
+
+def _size(file: _File, state: os.stat_result) -> int:
+    """The mail's size as its name tells, since what is on disk may be compressed; else the file's."""
+    match = _SIZE.search(file.base)
+    return state.st_size if match is None else int(match[1])
+
+
+def _keyword(known: Mapping[str, str], letter: str) -> str:
+    """The keyword of *letter*; one that nobody has named is called by its number, as Dovecot does."""
+    return known.get(letter) or f"unknown-{ord(letter) - ord('a')}"
 
 
 def _file(uid: int, base: str, directory: str, name: str) -> _File:

@@ -1,19 +1,15 @@
 """Maildir and IMAP say what a running Dovecot says: of the recorded store, and of made-up ones."""
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from authlua.dialect import Dialect
 from authlua.lua import MailScript
-from authlua.mail import FLAG_NAMES, BoxFlag, Mailbox, Maildir, Storage, StorageError
+from authlua.mail import BoxFlag, Mailbox, Maildir, StorageError
 from authlua.services import ImapStorage, exec_server
-from tests.mail.living import NOBODY, Store, in_thread, serving
+from tests.mail.living import NOBODY, Store, in_thread
 from tests.mail.recorded import (
     CRASHES,
     HOOKS,
@@ -29,12 +25,10 @@ from tests.mail.recorded import (
     recordings,
     run,
 )
-from tests.reference.dovecot import why_not
 
 pytestmark = [pytest.mark.root]
 
 ALL = 0x26FF
-SERIES = [pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)]
 DIFFERENT = {
     "mailbox": {"names Archive/2024", "names Nope/Deeper", "names INBOX/Child", "names inbox/child"},
     "metadata": {
@@ -46,22 +40,6 @@ DIFFERENT = {
     },
 }
 """What IMAP does not tell: names on disk, keys by their case, and a list of all that belongs to the user."""
-
-
-@pytest.fixture(scope="module", params=SERIES)
-def any_store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A Dovecot of each series."""
-    if reason := why_not(request.param):
-        pytest.skip(reason)
-    with serving(request.param) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    """A Dovecot 2.3."""
-    with serving("2.3") as store:
-        yield store
 
 
 def recording_for(store: Store, path: Path) -> Recording:
@@ -81,10 +59,10 @@ def run_over_imap(recording: Recording, store: Store, user: str, monkeypatch: An
 
 
 @pytest.mark.parametrize("name", SESSIONS)
-def test_scripts_see_the_same_through_imap(name: str, any_store: Store, monkeypatch: Any) -> None:
+def test_scripts_see_the_same_through_imap(name: str, store: Store, monkeypatch: Any) -> None:
     """A script that runs on a Maildir runs on an IMAP server, and is told the same."""
-    recording = recording_for(any_store, VECTORS / "expected" / f"{name}.json")
-    got = run_over_imap(recording, any_store, f"{name}@example.org", monkeypatch, metadata=name != "nometadata")
+    recording = recording_for(store, VECTORS / "expected" / f"{name}.json")
+    got = run_over_imap(recording, store, f"{name}@example.org", monkeypatch, metadata=name != "nometadata")
     exempt = DIFFERENT.get(name, set())
     if recording.dialect is Dialect.V2_3:  # the recorded build lacked two constants
         exempt = exempt | {"storage.keys", "storage.values", "auto_create flag", "auto_create made it permanent"}
@@ -94,10 +72,10 @@ def test_scripts_see_the_same_through_imap(name: str, any_store: Store, monkeypa
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_hooks_end_the_same_through_imap(name: str, any_store: Store, monkeypatch: Any) -> None:
+def test_hooks_end_the_same_through_imap(name: str, store: Store, monkeypatch: Any) -> None:
     """The connection is made when a hook needs it, and gone when the hook is done."""
-    recording = recording_for(any_store, VECTORS / "expected" / "hooks" / f"{name}.json")
-    got = run_over_imap(recording, any_store, f"hook-{name}@example.org", monkeypatch)
+    recording = recording_for(store, VECTORS / "expected" / "hooks" / f"{name}.json")
+    got = run_over_imap(recording, store, f"hook-{name}@example.org", monkeypatch)
     assert list(got.results) == list(recording.results)
     assert (got.failure is not None) == (recording.exit != 0)
 
@@ -113,12 +91,12 @@ def test_what_ends_dovecots_process_harms_nobody_through_imap(crash: Any, store:
     assert expected in said if expected else said == ""
 
 
-def test_mail_objects_are_as_recorded_through_imap(any_store: Store, monkeypatch: Any) -> None:
+def test_mail_objects_are_as_recorded_through_imap(store: Store, monkeypatch: Any) -> None:
     """Mails of a server compare and print like those of a Maildir."""
-    recording = recording_for(any_store, VECTORS / "expected" / "mail.json")
+    recording = recording_for(store, VECTORS / "expected" / "mail.json")
 
-    home = any_store.fill("mail@example.org")
-    storage = any_store.imap("mail@example.org")
+    home = store.fill("mail@example.org")
+    storage = store.imap("mail@example.org")
 
     def push(script: MailScript) -> None:
         push_recorded_mails(script, storage)
@@ -132,95 +110,6 @@ def test_a_program_that_serves_nothing_is_told_by_its_exit_code() -> None:
     storage = ImapStorage(exec_server(["sh", "-c", "exit 89"]))
     with pytest.raises(StorageError, match="exit code 89"):
         in_thread(lambda: Mailbox(storage, "INBOX").open())
-
-
-# -- made-up stores
-
-FLAGS = st.sets(st.sampled_from("DFRSTabc")).map(lambda letters: "".join(sorted(letters)))
-MESSAGE = st.tuples(st.sampled_from(["cur", "cur", "new"]), st.booleans(), FLAGS, st.integers(0, 9))
-NAMES = ["", ".Archive", ".Entw&APw-rfe", ".a.b"]
-
-
-@st.composite
-def stores(draw: st.DrawFn) -> dict[str, Any]:
-    """A store as ``mkmaildir.py`` builds it: mails with and without UIDs, seen and new, with keywords."""
-    mailboxes = []
-    for number, directory in enumerate(draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))):
-        messages, uid = [], 0
-        for index, (where, known, flags, gap) in enumerate(draw(st.lists(MESSAGE, max_size=7))):
-            uid += 1 + gap
-            messages.append(
-                {
-                    "uid": uid if known else None,
-                    "flags": flags,
-                    "where": where,
-                    "base": f"17000{draw(st.integers(10000, 99999))}.M{index}P{number}.host",
-                    "date": 1_700_000_000 + index,
-                    "headers": {"Subject": f"mail {index}", "Date": "Tue, 14 Nov 2023 22:13:20 +0000"},
-                    "body": "hello\n" * draw(st.integers(1, 3)),
-                }
-            )
-        mailboxes.append(
-            {
-                "dir": directory,
-                "uidvalidity": 1_700_000_000 + number,
-                "uidnext": uid + draw(st.integers(1, 5)),
-                "guid": f"{number + 1:032x}",
-                "keywords": ["Work", "$Label1", "x.y"],
-                "messages": messages,
-            }
-        )
-    if all(box["dir"] for box in mailboxes):
-        mailboxes[0]["dir"] = ""
-    return {"mailboxes": mailboxes}
-
-
-def described(storage: Storage, name: str, *, sizes: bool) -> tuple[Any, Any]:
-    box = Mailbox(storage, name, 1)
-    status = box.status(ALL)._replace(highest_modseq=0, no_modseq_tracking=False)
-    mails = [mail if sizes else mail._replace(size=0) for mail in box.mails()]
-    box.close()
-    return status, [mail._replace(keywords=sorted(mail.keywords)) for mail in mails]
-
-
-COUNTER = itertools.count()
-
-
-@settings(max_examples=10, deadline=None)
-@given(spec=stores())
-def test_maildir_imap_and_doveadm_agree(spec: dict[str, Any], store: Store) -> None:
-    """Of any store: each number of its mailboxes, each UID, flag and keyword of its mails."""
-    user = f"user{next(COUNTER)}@example.org"
-    root = store.fill(user, spec) / "Maildir"
-    maildir = Maildir(root)
-    names = sorted(maildir.mailboxes())
-    ours = {name: described(maildir, name, sizes=False) for name in names}
-    imap = store.imap(user)
-
-    def ask() -> dict[str, object]:
-        answers: dict[str, object] = {name: described(imap, name, sizes=False) for name in names}
-        imap.close()
-        return answers
-
-    theirs = in_thread(ask)
-    assert ours == theirs
-    fields = "messages recent uidnext uidvalidity unseen"
-    rows = store.doveadm("mailbox", "status", "-u", user, fields, *names)
-    assert {row["mailbox"]: {key: int(row[key]) for key in fields.split()} for row in rows} == {
-        name: {key: getattr(status, key) for key in fields.split()} for name, (status, _) in ours.items()
-    }
-    for name in names:
-        rows = store.doveadm("fetch", "-u", user, "uid seq flags", "mailbox", name)
-        assert [
-            (int(row["uid"]), int(row["seq"]), sorted(set(row["flags"].split()) - {"\\Recent"})) for row in rows
-        ] == [
-            (
-                mail.uid,
-                mail.seq,
-                sorted([*(flag for bit, flag in enumerate(FLAG_NAMES) if mail.flags >> bit & 1), *mail.keywords]),
-            )
-            for mail in ours[name][1]
-        ]
 
 
 def test_metadata_is_dovecots_and_dovecot_reads_ours(store: Store) -> None:
