@@ -3,6 +3,8 @@
 A thread takes a job, leaves its outcome in a deque and rings a bell, an eventfd that stands in the epoll set beside the
 sockets. So a login that waits for its hash is an errand, as one that waits for a worker: it costs no task, and all
 hashes that are done by the time somebody looks go on in one batch. The libraries that hash let Python run meanwhile.
+In a flood, when the threads have more before them than they can begin, nobody rings: to wake the server for each of a
+thousand hashes a second would cost a tenth of the processors, so it looks for itself.
 
 Few jobs are with the threads at a time, just so many that none runs dry; the others wait here, in turn by whom they
 are for. A client that sends a flood of logins delays its own.
@@ -25,6 +27,9 @@ AHEAD = 4
 
 MOST_WAITING = 100_000
 """Jobs that may wait; those beyond fail at once."""
+
+TICK = 0.004
+"""Seconds between two looks for outcomes in a flood."""
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks for jobs that have waited too long."""
@@ -88,6 +93,7 @@ class Hasher:
         self._alive = 0
         self._ending = Lock()
         self._filled = trio.Event()
+        self._flooded = trio.Event()
 
     def job(self, wish: Hash, *, for_whom: Hashable) -> HashJob:
         """The errand that makes *wish* come true, in turn with the jobs of others than *for_whom*."""
@@ -160,7 +166,18 @@ class Hasher:
     def ready(self, events: int) -> None:
         """The bell rang: go on with what waited for the hashes that are done."""
         os.eventfd_read(self._bell)
-        self._rung = False  # before looking, so that what is done from now on rings again
+        if self._is_flood:
+            self._flooded.set()  # the bell is left as rung, so nobody rings it
+        else:
+            self._rung = False  # before looking, so that what is done from now on rings again
+        self._collect()
+
+    @property
+    def _is_flood(self) -> bool:
+        """Each thread has a job, and another to go on with."""
+        return len(self._out) > 2 * self._threads
+
+    def _collect(self) -> None:
         done = self._done
         while done:
             job = done.popleft()
@@ -173,7 +190,21 @@ class Hasher:
     # --- life ----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Let jobs fail that have waited too long, until cancelled."""
+        """Let jobs fail that have waited too long, and look for outcomes in a flood, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_time)
+            while True:
+                await self._flooded.wait()
+                done = 1
+                while done and self._is_flood:
+                    await trio.sleep(TICK)
+                    done = len(self._done)  # hashes that take longer than this may as well ring
+                    self._collect()
+                self._flooded = trio.Event()
+                self._rung = False
+                self._collect()  # what was done since the last look has not rung
+
+    async def _watch_time(self) -> None:
         while True:
             if not self._out:
                 self._filled = trio.Event()
