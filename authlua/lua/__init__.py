@@ -36,6 +36,10 @@ if TYPE_CHECKING:
         load_mail_script,
         mail_lua_get_script,
         prepare_mail_scripts,
+        push_mail,
+        push_mail_user,
+        push_mailbox,
+        register_mail_storage,
         user_variables,
     )
 
@@ -58,7 +62,11 @@ __all__ = [
     "pcall",
     "prepare_mail_scripts",
     "push_event",
+    "push_mail",
+    "push_mail_user",
+    "push_mailbox",
     "register_dovecot",
+    "register_mail_storage",
     "script_create_file",
     "script_create_stream",
     "script_create_string",

@@ -6,21 +6,19 @@ Rules: ``core:2.3.21.1:src/plugins/mail-lua/mail-lua-plugin.c``.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.lua.api import storage as api
 from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
 from authlua.lua.conversion import lua_string, text
-from authlua.lua.engine import MISSING, RAISED
 from authlua.lua.script import (
     Script,
     create,
-    message,
     read,
     register_dovecot,
     script_create_string,
@@ -35,12 +33,57 @@ decoded_header = api.decoded_header
 _PART = Path(api.__file__).with_name("storage.lua")
 
 
-_loaded: "WeakValueDictionary[tuple[str, str], MailScript]" = WeakValueDictionary()
+# -- for Python extensions, under Dovecot's names (core:2.3.21.1:src/lib-storage/mail-storage-lua.h) -------------------
+
+_registered: "WeakKeyDictionary[Script, Callable[..., Any]]" = WeakKeyDictionary()
+_loaded: "WeakValueDictionary[tuple[str, str], Script]" = WeakValueDictionary()
 
 
-def mail_lua_get_script(user: MailUser) -> "MailScript | None":
-    """The script that is loaded for *user* in this session, if there is one."""
+def register_mail_storage(script: Script) -> None:
+    """Let *script* see ``dovecot.storage`` and use the objects that are pushed; any script, an auth script too.
+
+    Best before it is initialised, as its main chunk may want the constants. Once is enough.
+    """
+    if script not in _registered:
+        functions = api.callbacks(script.dialect, script.engine.table)
+        _registered[script] = script.engine.extend(_PART, functions)
+
+
+def push_mail_user(script: Script, user: MailUser, storage: Storage) -> Any:
+    """A new mail_user object for *user*, whose mail is in *storage*; an argument for `pcall`."""
+    return _push_user(script, api.UserHandle(user, storage))
+
+
+def push_mailbox(script: Script, mailbox: Mailbox) -> Any:
+    """A new mailbox object, an argument for `pcall`; the script may free it, else it is closed with its storage."""
+    names = lua_string(mailbox.vname), lua_string(mailbox.name)
+    return _entries(script)("new_mailbox", api.MailboxHandle(mailbox), *names)
+
+
+def push_mail(script: Script, mailbox: Mailbox, mail: Mail) -> Any:
+    """A new mail object for *mail* of *mailbox*, an argument for `pcall`."""
+    fields = script.engine.table(api.mail_fields(mail, script.engine.table))
+    names = lua_string(mailbox.vname), lua_string(mailbox.name)
+    return _entries(script)("new_mail", fields, api.MailboxHandle(mailbox), *names, float(mail.uid))
+
+
+def mail_lua_get_script(user: MailUser) -> Script | None:
+    """The mail script that is loaded for *user* in this session, if there is one."""
     return _loaded.get((user.username, user.session_id))
+
+
+def _entries(script: Script) -> Callable[..., Any]:
+    try:
+        return _registered[script]
+    except KeyError:
+        raise ValueError(f"register_mail_storage() has not been called for {script.name}") from None
+
+
+def _push_user(script: Script, handle: api.UserHandle) -> Any:
+    return _entries(script)("new_user", script.engine.table(api.user_fields(handle, script.dialect)))
+
+
+# -- a session ---------------------------------------------------------------------------------------------------------
 
 
 class MailScript:
@@ -49,14 +92,14 @@ class MailScript:
     `created` comes first. When it refuses or fails, or the script does not have it, no other hook is run.
     """
 
-    def __init__(self, script: Script, user: MailUser, storage: Storage, entries: Any) -> None:
+    def __init__(self, script: Script, user: MailUser, storage: Storage) -> None:
         self._script = script
         self._engine = script.engine
         self._calls = script.calls
-        self._entries = entries
+        self._entries = _entries(script)
         self._handle = api.UserHandle(user, storage)
         self._has_user = False
-        _loaded[user.username, user.session_id] = self
+        _loaded[user.username, user.session_id] = script
         self.fields: dict[str, str] = {}
         """The userdb fields that ``mail_user_created`` wants set: its third result, which only authlua looks at."""
 
@@ -105,7 +148,6 @@ class MailScript:
         script_unref(self._script)
         _loaded.pop((self._handle.user.username, self._handle.user.session_id), None)
         self._handle.storage.close()
-        self._entries = None
 
     def mailbox(self, name: str) -> Mailbox:
         """The user's mailbox of that name."""
@@ -129,32 +171,6 @@ class MailScript:
         if isinstance(value, list):
             return self._engine.table([lua_string(one) for one in value])
         return lua_string(value) if isinstance(value, str) else value
-
-    # -- for Python extensions; what is pushed is an argument for `call`
-
-    def push_mail_user(self) -> Any:
-        """A new mail_user object."""
-        return self._entries("new_user", self._engine.table(api.user_fields(self._handle, self._calls.rules.dialect)))
-
-    def push_mailbox(self, mailbox: Mailbox) -> Any:
-        """A new mailbox object."""
-        return self._entries(
-            "new_mailbox", api.MailboxHandle(mailbox), lua_string(mailbox.vname), lua_string(mailbox.name)
-        )
-
-    def push_mail(self, mailbox: Mailbox, mail: Mail) -> Any:
-        """A new mail object."""
-        fields = self._engine.table(api.mail_fields(mail, self._engine.table))
-        handle = api.MailboxHandle(mailbox)
-        names = lua_string(mailbox.vname), lua_string(mailbox.name)
-        return self._entries("new_mail", fields, handle, *names, float(mail.uid))
-
-    def call(self, name: str, *objects: Any) -> None:
-        """Call the global function *name*; a `ScriptError` when there is none, or it fails."""
-        step = self._engine.call(name, *objects)
-        if step[0] in (MISSING, RAISED):
-            problem = "no such function" if step[0] == MISSING else message(step)
-            raise ScriptError(f"lua_pcall({name}, {len(objects)}, 0) failed: {problem}")
 
     def _hook(self, name: str) -> str | None:
         """The text of a negative result."""
@@ -189,8 +205,7 @@ def prepare_mail_scripts(version: str) -> None:
     """Load what every script of Lua *version* needs from authlua's own files."""
     options = ScriptOptions(version=version)
     script = script_create_string("", log=lambda *_: None, dialect=Dialect.V2_4, options=options)
-    register_dovecot(script)
-    script.engine.extend(_PART, api.callbacks(Dialect.V2_4, script.engine.table))
+    register_mail_storage(script)
     script_unref(script)
 
 
@@ -217,9 +232,9 @@ def load_mail_script(
         raise ScriptError(f"{place or f'dlua_script_create_file({name}) failed'}: {error}") from error
     try:
         register_dovecot(script)
-        entries = script.engine.extend(_PART, api.callbacks(dialect, script.engine.table))
+        register_mail_storage(script)
         script_init(script)
     except ScriptError as error:
         script_unref(script)
         raise ScriptError(f"dlua_script_init({name}) failed: {error}") from error
-    return MailScript(script, user, storage, entries)
+    return MailScript(script, user, storage)

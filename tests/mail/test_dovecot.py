@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from authlua.dialect import Dialect
-from authlua.lua import MailScript
 from authlua.mail import BoxFlag, Mailbox, Maildir, StorageError
 from authlua.services import ImapStorage, exec_server
 from tests.mail.living import NOBODY, Store, in_thread
@@ -98,8 +97,8 @@ def test_mail_objects_are_as_recorded_through_imap(store: Store, monkeypatch: An
     home = store.fill("mail@example.org")
     storage = store.imap("mail@example.org")
 
-    def push(script: MailScript) -> None:
-        push_recorded_mails(script, storage)
+    def push(_: object) -> None:
+        push_recorded_mails(storage)
 
     got = in_thread(lambda: run(recording.script, recording.dialect, home, storage, monkeypatch, push))
     assert_recorded_mails(got.results, recording)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from authlua.dialect import Dialect
-from authlua.errors import ScriptError
-from authlua.lua import MailScript, ScriptOptions, load_mail_script, mail_lua_get_script
-from authlua.mail import Mailbox, Maildir
+from authlua.lua import ScriptOptions, load_mail_script
+from authlua.mail import Maildir
 from tests.mail.recorded import (
     CRASHES,
     DIALECTS,
@@ -94,12 +93,9 @@ def test_mail_objects_are_as_recorded(tmp_path: Path, monkeypatch: Any) -> None:
     recording = recordings(VECTORS / "expected" / "mail.json")["2.3.19.1"]
     storage = Maildir(build(tmp_path))
 
-    def push(script: MailScript) -> None:
-        push_recorded_mails(script, storage)
-        assert mail_lua_get_script(alice(tmp_path)) is script
-
-    got = run(recording.script, recording.dialect, tmp_path, storage, monkeypatch, push)
-    assert mail_lua_get_script(alice(tmp_path)) is None
+    got = run(
+        recording.script, recording.dialect, tmp_path, storage, monkeypatch, lambda _: push_recorded_mails(storage)
+    )
     assert_recorded_mails(got.results, recording)
 
 
@@ -132,26 +128,3 @@ end""")
     assert refusal is not None
     assert refusal.startswith("INBOX 4 ")
     assert "expecting at least 1 parameter 7=unseen,33=unseen flagged, two keywords," in refusal
-
-
-def test_python_hands_objects_to_a_script(tmp_path: Path) -> None:
-    """What an extension pushes is what the hooks get."""
-    script = tmp_path / "script.lua"
-    script.write_text("function shown(...) for _, one in ipairs{...} do dovecot.i_info(tostring(one)) end end")
-    log: list[str] = []
-    storage = Maildir(build(tmp_path))
-    loaded = load_mail_script(
-        script,
-        alice(tmp_path),
-        storage,
-        log=lambda level, text, request, fields: log.append(text),
-        dialect=DIALECTS["2.4.1"],
-    )
-    box = Mailbox(storage, "inbox")
-    loaded.call("shown", loaded.push_mail_user(), loaded.push_mailbox(box), loaded.push_mail(box, next(box.mails())))
-    loaded.close()
-    assert log == ["alice@example.org", "INBOX", "<INBOX:UID 3>"]
-    with pytest.raises(ScriptError, match="no such function"):
-        load_mail_script(script, alice(tmp_path), storage, log=lambda *_: None, dialect=DIALECTS["2.4.1"]).call(
-            "missing"
-        )
