@@ -24,6 +24,11 @@ Event = MutableMapping[str, Any]
 Render = Callable[[str, str, Event], str]
 """``render(level, text, fields)``: the event as a line."""
 
+ABOUT = "\0about"
+"""A field that no script can have: what people read in front of the line, and programs find in the fields `_ABOUT`."""
+
+_ABOUT = ("user", "rip", "session", "passdb", "userdb")
+
 # method name → what each format calls that level
 _TEXT = {"debug": "debug  ", "info": "info   ", "warning": "warning", "error": "error  ", "critical": "fatal  "}
 _COLOUR = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
@@ -217,6 +222,10 @@ def _shown(text: object, fields: Event) -> str:
     """The event's name or text, its spaces as they are; a traceback among *fields* becomes text."""
     if "exc_info" in fields:
         _add_traceback(fields)
+    if ABOUT in fields:
+        text = f"{fields.pop(ABOUT)}{text}"
+        for name in _ABOUT:
+            fields.pop(name, None)
     return text if type(text) is str and text.isprintable() else _escaped(str(text))
 
 
@@ -264,14 +273,14 @@ def _dovecot(level: str, text: str, fields: Event) -> str:
 
 
 def _logfmt(level: str, text: str, fields: Event) -> str:
-    event = _plain(_shown(text, fields))
     _drop_our_names(fields)
+    event = _plain(_shown(text, fields))
     return f"time={_utc.now()}Z level={level} event={event}{_pairs(fields)}\n"
 
 
 def _drop_our_names(fields: Event) -> None:
-    """Where time, level and event are fields too, nobody else's fields may be called so."""
-    for name in ("time", "level", "event"):
+    """Where time, level and event are fields too, nobody else's fields may be called so; `ABOUT` is there in fields."""
+    for name in ("time", "level", "event", ABOUT):
         if name in fields:
             del fields[name]
 

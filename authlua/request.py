@@ -72,6 +72,8 @@ class AuthRequest:
     policy_refused: bool = False
     policy_delay: int = 0
     """Seconds the policy server let it wait, or would have."""
+    log_name = ""
+    """Who speaks of it in the log: the passdb or userdb at work, ``policy`` or ``proxy``; empty: the mech."""
     cached: bool | None = None
     """The last passdb asked was answered from the cache; `None`: it is not cached."""
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authlua.logs import ATOMIC, open_log, writer_of
+from authlua.logs import ABOUT, ATOMIC, open_log, writer_of
 from authlua.secret import Secret
 
 FORMATS = ["text", "json", "logfmt", "journal", "dovecot"]
@@ -261,3 +261,16 @@ def test_no_held_write_is_longer_than_a_pipe_keeps_whole(pipe, monkeypatch):
     writer.release()
     assert len(sizes) > 1
     assert max(sizes) <= ATOMIC
+
+
+def test_what_people_read_in_front_programs_find_in_fields(pipe: Pipe) -> None:
+    """Once in either; a script's field cannot get in front."""
+    fields = {"user": "timo", "rip": "::1", "service": "imap", "about": "not I", ABOUT: "lua(timo,::1): "}
+    open_log("text", "info", pipe.fd).info("unknown user", **fields)
+    assert pipe.lines()[0].endswith('lua(timo,::1): unknown user service=imap about="not I"')
+    open_log("json", "info", pipe.fd).info("unknown user", **fields)
+    event = json.loads(pipe.lines()[0])
+    assert (event["event"], event["user"], event["rip"], event["about"]) == ("unknown user", "timo", "::1", "not I")
+    assert len(event) == 7
+    open_log("logfmt", "info", pipe.fd).info("unknown user", **fields)
+    assert 'event="unknown user" user=timo rip=::1 service=imap' in pipe.lines()[0]

@@ -184,6 +184,7 @@ class Auth:
             log=log,
             internal_failure_delay=options.internal_failure_delay,
             verbose=options.verbose,
+            verbose_passwords=options.verbose_passwords,
             debug=options.debug,
             exists=lambda request: self._passdbs.lookup(request, Wanted("")),
             cache=self.cache,
@@ -351,6 +352,7 @@ class Auth:
         fields = request.passdb_fields
         if "proxy" not in fields and "proxy_maybe" not in fields:
             return PassdbResult.OK
+        request.log_name = "proxy"
         host = fields.get("host")
         if host is None:
             for name, value in (("lip", request.lip), ("lport", str(request.lport) if request.lport else None)):
@@ -400,7 +402,7 @@ class Auth:
                 )
             return UserFound(id, request.user or "", self._replies.login(request, token=token))
         if result is UserdbResult.USER_UNKNOWN and not request.tempfail:
-            self._log("error", "user not found from userdb", request, {})
+            self._userdbs.tell_missing(request)
         return self._no_user(request, id, result)
 
     async def lookup_user(self, request: AuthRequest, name: str) -> UserFound | NotFound | Failed:

@@ -3,7 +3,6 @@
 The order of steps is Dovecot's (``core:2.3.21.1:src/auth/auth-request.c:auth_request_handle_passdb_callback``).
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from random import uniform
@@ -14,6 +13,7 @@ from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import CredentialsKeeper, Log, Observe, Passdb, PassdbEntry, Rule
 from authlua.auth.fields import FieldSetter
 from authlua.auth.policy import Policy
+from authlua.auth.refusals import with_password
 from authlua.auth.sharing import SharedPassdb, Sharing
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -136,13 +136,19 @@ class PassdbChain:
         if not _FORBIDDEN_IN_PASSWORDS.isdisjoint(password.reveal()):
             self._info(None, request, "Attempted login with password having illegal chars")
             return USER_UNKNOWN
-        return await self._run(request, self._verify)
+        try:
+            return await self._run(request, self._verify)
+        finally:
+            request.log_name = ""
 
     async def lookup(self, request: AuthRequest, wanted: "Wanted") -> PassdbResult:
         """Fetch the user's fields, whatever the password, and what is *wanted* of the password."""
         if self._policy is not None and request.mech and not await self._policy.allows_attempt(request):
             return PASSWORD_MISMATCH
-        result = await self._run(request, wanted.step(self._lookup))
+        try:
+            result = await self._run(request, wanted.step(self._lookup))
+        finally:
+            request.log_name = ""
         if result is SCHEME_NOT_AVAILABLE and request.passdbs_seen_user_unknown:
             # a passdb that has the scheme did not have the user
             return USER_UNKNOWN
@@ -373,6 +379,7 @@ class PassdbChain:
         _snapshot(request)
         while True:
             entry = chain[at]
+            request.log_name = entry.name
             request.credentials = None
             started = perf_counter() if self._observe is not None else 0.0
             if entry.default_fields and not self._expand(entry, entry.default_fields, request):
@@ -489,24 +496,21 @@ class PassdbChain:
 
     def _refused(self, entry: PassdbEntry, request: AuthRequest, text: str) -> None:
         """A password or user was refused; ``verbose_passwords`` adds the password, and writes the line in any case."""
-        form, _, length = self._verbose_passwords.partition(":")
-        if form == "no" or request.password is None:
+        last = entry.id == (self._masters if entry.master else self._passdbs)[-1].id
+        told = with_password(text, self._verbose_passwords, request, following="" if last else "passdb")
+        if told is None:
             self._info(entry, request, text)
-            return
-        given = request.password.reveal()
-        if form == "sha1":
-            shown = "SHA1 of given password: " + hashlib.sha1(given).hexdigest()[: int(length or 1024)]
         else:
-            shown = "given password: " + given.decode("utf-8", "surrogateescape")[: int(length or 1024)]
-        last = entry is (self._masters if entry.master else self._passdbs)[-1]
-        self._log(
-            "info", f"{text} ({shown}){'' if last else ' - trying the next passdb'}", request, {"passdb": entry.name}
-        )
+            self._log("info", told, request, {"passdb": entry.name})
 
     def _info(self, entry: PassdbEntry | None, request: AuthRequest, text: str) -> None:
         verbose = self._verbose if entry is None or entry.verbose is None else entry.verbose
         if verbose or request.debug:
+            name = request.log_name
+            if entry is None:
+                request.log_name = "auth"
             self._log("info", text, request, {} if entry is None else {"passdb": entry.name})
+            request.log_name = name
 
     def _note(self, entry: PassdbEntry, request: AuthRequest, text: str) -> None:
         if self._debug or request.debug:

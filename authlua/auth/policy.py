@@ -106,6 +106,13 @@ class Policy:
 
     async def _ask(self, request: AuthRequest) -> int:
         """Seconds to wait; negative: refused."""
+        request.log_name = "policy"
+        try:
+            return await self._judged(request)
+        finally:
+            request.log_name = ""
+
+    async def _judged(self, request: AuthRequest) -> int:
         failed = -1 if self._options.reject_on_fail else 0
         body = self._body(request, fail_type="")
         if body is None:

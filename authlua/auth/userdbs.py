@@ -14,6 +14,7 @@ from time import perf_counter
 from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import Log, Observe, Rule, Userdb, UserdbEntry
 from authlua.auth.fields import FieldSetter
+from authlua.auth.refusals import with_password
 from authlua.auth.sharing import SharedUserdb
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -55,6 +56,7 @@ class UserdbChain:
         log: Log,
         internal_failure_delay: float,
         verbose: bool,
+        verbose_passwords: str = "no",
         debug: bool,
         exists: Callable[[AuthRequest], Awaitable[PassdbResult]],
         cache: Cache | None = None,
@@ -74,6 +76,7 @@ class UserdbChain:
         self._log = log
         self._internal_failure_delay = internal_failure_delay
         self._verbose = verbose or debug
+        self._verbose_passwords = verbose_passwords
         self._debug = debug
 
     async def lookup(self, request: AuthRequest) -> UserdbResult:
@@ -90,6 +93,7 @@ class UserdbChain:
         for entry in self._entries:
             if entry.skipped(found=found):
                 continue
+            request.log_name = entry.name
             started = perf_counter() if self._observe is not None else 0.0
             if self._cache is None or entry.cache_key is None:
                 result = await self._ask(entry, request)
@@ -110,6 +114,7 @@ class UserdbChain:
                 break
             if result is INTERNAL_FAILURE:
                 failed = request.userdbs_seen_internal_failure = True
+        request.log_name = ""
         if found:
             return OK
         if failed or result is INTERNAL_FAILURE:
@@ -123,6 +128,7 @@ class UserdbChain:
             return INTERNAL_FAILURE
         if entry.asks_passdbs and not request.mech:
             result = _FOUND.get(await self._exists(request))
+            request.log_name = entry.name
             if request.userdb_fields is None:
                 request.userdb_fields = Fields()
             if result is not OK:
@@ -140,13 +146,26 @@ class UserdbChain:
         if reply.result is INTERNAL_FAILURE:
             self._log("error", reply.text, request, {"userdb": entry.name})
         elif reply.result is USER_UNKNOWN:
-            if (self._verbose if entry.verbose is None else entry.verbose) or request.debug:
-                self._log("info", "unknown user", request, {"userdb": entry.name})
+            self._unknown(entry, request)
         else:
             await self._resolve(entry, request)
             if not self._expand(entry, entry.override_fields, request):
                 return INTERNAL_FAILURE
         return reply.result
+
+    def _unknown(self, entry: UserdbEntry, request: AuthRequest) -> None:
+        following = "" if entry.id == self._entries[-1].id else "userdb"
+        told = with_password("unknown user", self._verbose_passwords, request, following=following)
+        if told is not None or (self._verbose if entry.verbose is None else entry.verbose) or request.debug:
+            self._log("info", told or "unknown user", request, {"userdb": entry.name})
+
+    def tell_missing(self, request: AuthRequest) -> None:
+        """The user has logged in, and nobody knows where the mail is."""
+        last = self._entries[-1]
+        request.log_name = last.name
+        text = f"user not found from {'userdb' if len(self._entries) == 1 else 'any userdbs'}"
+        self._log("error", text, request, {"userdb": last.name})
+        request.log_name = ""
 
     async def _remembered(self, cache: Cache, key: str, entry: UserdbEntry, request: AuthRequest) -> UserdbResult:
         """What the userdb says, from the cache where it is known (``…:auth_request_lookup_user_cache``)."""

@@ -37,6 +37,7 @@ from authlua.databases import (
 )
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError
+from authlua.logs import ABOUT
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
 from authlua.passwords import Limits
 from authlua.protocol import Advertised
@@ -151,8 +152,8 @@ def open_core(
         ConfigError: a mechanism needs what no script has.
     """
     scripts: list[Script] = []
-    write = request_log(log)
     dialect = settings.server.dialect
+    write = request_log(log, dialect)
     databases: list[PassdbSettings | UserdbSettings] = [*settings.passdbs, *settings.userdbs]
     watched = {str(one.script) for one in [*databases, settings.mail] if one.script}
     before = stamps(watched if settings.lua.watch else ())
@@ -474,8 +475,12 @@ def _templates(fields: Iterable[tuple[str, str | None]], dialect: Dialect) -> Se
     return [(name, compile_template(value or "", dialect)) for name, value in fields]
 
 
-def request_log(log: "FilteringBoundLogger") -> Write:
-    """The sink for lines of scripts and chains, each bound to the request it is about."""
+def request_log(log: "FilteringBoundLogger", dialect: Dialect) -> Write:
+    """The sink for lines of scripts and chains, each bound to the request it is about.
+
+    People read in front of a line what Dovecot puts there.
+    """
+    about = _about_2_3 if dialect is Dialect.V2_3 else _about_2_4
     write = {"debug": log.debug, "info": log.info, "warning": log.warning, "error": log.error}
 
     def line(level: str, text: str, request: AuthRequest | None, fields: Mapping[str, object]) -> None:
@@ -483,6 +488,33 @@ def request_log(log: "FilteringBoundLogger") -> Write:
             write[level](text, **fields)
         else:
             known = {"user": request.user, "rip": request.rip, "session": request.session, "service": request.service}
-            write[level](text, **{**known, **fields})
+            write[level](text, **{**known, **fields, ABOUT: about(request)})
 
     return line
+
+
+def _about_2_3(request: AuthRequest) -> str:
+    """Dovecot 2.3's prefix of a line about *request* (``core:2.3.21.1:src/auth/auth-request.c:get_log_prefix``)."""
+    name = request.log_name or request.mech.lower() or "auth"
+    session = f",<{request.session}>" if request.session else ""
+    return f"{name}({_who(request)}{session}): "
+
+
+def _about_2_4(request: AuthRequest) -> str:
+    """Dovecot 2.4's."""
+    session = f"<{request.session}>" if request.session else ""
+    mech = request.mech.lower()
+    name = request.log_name or mech
+    start = f"auth({_who(request, mech)}){session}: "
+    return f"{start}{name}: " if name and name != "auth" else start
+
+
+def _who(request: AuthRequest, mech: str = "") -> str:
+    words = [request.user[:64] if request.user else "?"]
+    if request.rip:
+        words.append(request.rip)
+    if mech:
+        words.append(f"sasl:{mech}")
+    if request.requested_login_user is not None:
+        words.append("master")
+    return ",".join(words)

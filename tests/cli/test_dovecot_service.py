@@ -28,5 +28,5 @@ def test_dovecot_understands_the_log(tmp_path):
         assert dovecot.run("doveadm", "auth", "test", "int@x\nauth: Info: forged", "pass").returncode != 0
         log = dovecot.wait_for_log("auth_request_finished")
     assert "auth: Info: ready pid=" in log
-    assert "auth: Error: db-lua: the database is down" in log
+    assert "auth: Error: lua(int@x\\nauth: info: forged): db-lua: the database is down" in log
     assert [line for line in log.splitlines() if "forged" in line and "int@x" not in line] == []

@@ -93,6 +93,14 @@ class Authlua:
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
 
+    def wait_for_log(self, text: str) -> str:
+        """The log as soon as it holds *text*, which may be told a moment later than the client is."""
+        bound = time.monotonic() + PATIENCE
+        while text not in (log := self.log()):
+            assert time.monotonic() < bound, f"{text!r} did not come into the log:\n{log}"
+            time.sleep(0.02)
+        return log
+
 
 class Imported(Authlua):
     """``authlua serve`` with what ``authlua import-dovecot`` made of the configuration of a Dovecot.

@@ -92,7 +92,7 @@ TOKENS: dict[str, str] = {
     "another user": token(email="mallory"),
     "the user in capitals": token(email="ALICE"),
     "expired": token(exp=NOW - 3600),
-    "in time": token(exp=NOW + 100, iat=NOW - 10, nbf=NOW - 100),
+    "in time": token(exp=NOW + 3000, iat=NOW - 10, nbf=NOW - 100),
     "not yet": token(nbf=NOW + 3600),
     "issued later": token(iat=NOW + 3600),
     "nbf of 0": token(nbf=0, iat=0),
