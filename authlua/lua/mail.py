@@ -7,8 +7,9 @@ Rules: ``core:2.3.21.1:src/plugins/mail-lua/mail-lua-plugin.c``.
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from authlua.dialect import Dialect
@@ -18,14 +19,19 @@ from authlua.lua.calls import DEFAULTS, ScriptLog, ScriptOptions
 from authlua.lua.conversion import lua_string, text
 from authlua.lua.script import (
     Script,
+    Scripts,
     create,
     read,
     register_dovecot,
+    script_create_file,
     script_create_string,
     script_init,
     script_unref,
 )
 from authlua.mail import Mail, Mailbox, MailUser, Storage
+
+if TYPE_CHECKING:
+    from authlua.variables import Filter
 
 user_variables = api.user_variables
 decoded_header = api.decoded_header
@@ -36,6 +42,8 @@ _PART = Path(api.__file__).with_name("storage.lua")
 # -- for Python extensions, under Dovecot's names (core:2.3.21.1:src/lib-storage/mail-storage-lua.h) -------------------
 
 _registered: "WeakKeyDictionary[Script, Callable[..., Any]]" = WeakKeyDictionary()
+_shared = Scripts()
+"""Those that templates name with ``lua_file``; they stay."""
 _loaded: "WeakValueDictionary[tuple[str, str], Script]" = WeakValueDictionary()
 
 
@@ -45,7 +53,7 @@ def register_mail_storage(script: Script) -> None:
     Best before it is initialised, as its main chunk may want the constants. Once is enough.
     """
     if script not in _registered:
-        functions = api.callbacks(script.dialect, script.engine.table)
+        functions = api.callbacks(script.dialect, script.engine.table, partial(_filters, script))
         _registered[script] = script.engine.extend(_PART, functions)
 
 
@@ -70,6 +78,42 @@ def push_mail(script: Script, mailbox: Mailbox, mail: Mail) -> Any:
 def mail_lua_get_script(user: MailUser) -> Script | None:
     """The mail script that is loaded for *user* in this session, if there is one."""
     return _loaded.get((user.username, user.session_id))
+
+
+def _filters(script: Script, handle: api.UserHandle) -> "Mapping[str, Filter]":
+    """``lua_call`` and ``lua_file``, which templates have from 2.4.1 on."""
+    if script.dialect is not Dialect.V2_4:
+        return {}
+    from authlua.lua.api.scripted import Call, filters
+
+    def own(name: bytes, *values: bytes) -> Any:
+        user = script.engine.table(api.user_fields(handle, script.dialect))
+        return _entries(script)("filter", name, user, *values)
+
+    def of_file(path: str) -> Call:
+        from authlua.variables import ExpansionError
+
+        try:
+            shared = _shared_script(path, script)
+        except ScriptError as error:
+            raise ExpansionError(str(error)) from None
+        return lambda name, *values: _entries(shared)("filter", name, None, *values)
+
+    return filters(own, of_file)
+
+
+def _shared_script(path: str, like: Script) -> Script:
+    """The script at *path*, loaded once for this process in the manner of another; raises `ScriptError`."""
+    calls = like.calls
+    known = _shared.again(path)
+    if known is not None:
+        return known
+    script = script_create_file(path, log=calls.log, dialect=like.dialect, options=calls.options)
+    register_dovecot(script)
+    register_mail_storage(script)
+    script_init(script)
+    _shared.keep(script)
+    return script
 
 
 def _entries(script: Script) -> Callable[..., Any]:

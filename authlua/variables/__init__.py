@@ -12,6 +12,18 @@ both. Only `sources` knows the auth request.
 
 from authlua.variables.compiler import compile_template
 from authlua.variables.sources import request_variables
+from authlua.variables.state import Arguments, Filter, State, each, some_arguments
 from authlua.variables.template import ExpansionError, Template, Variables
 
-__all__ = ["ExpansionError", "Template", "Variables", "compile_template", "request_variables"]
+__all__ = [
+    "Arguments",
+    "ExpansionError",
+    "Filter",
+    "State",
+    "Template",
+    "Variables",
+    "compile_template",
+    "each",
+    "request_variables",
+    "some_arguments",
+]

@@ -118,6 +118,8 @@ def _run(stages: Sequence[_Stage], variables: Variables) -> bytes:
                 problem = error
         if not first or problem is not None:
             function = FILTERS.get(name)
+            if function is None:  # those who know the variables may know more filters
+                function = getattr(variables, "filters", FILTERS).get(name)
             if function is not None:
                 problem = None
                 try:

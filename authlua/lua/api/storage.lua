@@ -443,6 +443,31 @@ return {
     return unpack(items, 1, count)
   end,
 
+  -- What a template's filter calls: the global function `name`, with a new object of the user if there are fields.
+  -- Whether all is well, and its second result or what went wrong.
+  filter = function(name, fields, ...)
+    local fn = rawget(globals, name)
+    if type(fn) ~= "function" then
+      return false, "'" .. name .. "' is not a function"
+    end
+    local ok, status, value
+    if fields then
+      ok, status, value = protected(fn, setmetatable(fields, mail_user), ...)
+    else
+      ok, status, value = protected(fn, ...)
+    end
+    if not ok then
+      local count = select("#", ...) + (fields and 1 or 0)
+      return false, ("lua_pcall(%s, %d, 2) failed: %s"):format(name, count, status or "(null)")
+    end
+    local kind = type(value)
+    value = (kind == "string" or kind == "number") and tostring(value) or nil
+    if number_of(status) <= -1 then
+      return false, value or "(null)"
+    end
+    return true, value or ""
+  end,
+
   new_user = function(fields) return setmetatable(fields, mail_user) end,
   new_mailbox = new_mailbox,
   new_mail = new_mail,

@@ -27,7 +27,7 @@ from authlua.mail import (
 )
 
 if TYPE_CHECKING:
-    from authlua.variables import Variables
+    from authlua.variables import Filter, Variables
 
 
 class Handle:
@@ -161,8 +161,12 @@ def user_fields(handle: UserHandle, dialect: Dialect) -> dict[bytes, object]:
     return fields
 
 
+FiltersOf = Callable[[UserHandle], "Mapping[str, Filter]"]
+"""What a template of a user finds beside Dovecot's filters."""
+
+
 def callbacks(
-    dialect: Dialect, table_from: Callable[[Mapping[bytes, object]], Any]
+    dialect: Dialect, table_from: Callable[[Mapping[bytes, object]], Any], filters_of: FiltersOf
 ) -> Mapping[str, Callable[..., Any]]:
     """What ``storage.lua`` finds in its ``host``. Each returns `True` and its values, or refuses."""
 
@@ -188,6 +192,10 @@ def callbacks(
             raise Refusal("mailbox name is not valid UTF-8") from None
         found = Mailbox(user_of(item).storage, decoded, flags)
         return True, MailboxHandle(found), lua_string(found.vname), lua_string(found.name)
+
+    def var_expand(item: object, template: bytes) -> tuple[object, ...]:
+        handle = user_of(item)
+        return True, lua_string(expand(handle.user, text(template), dialect, filters_of(handle)))
 
     def free(item: object) -> tuple[bool]:
         if isinstance(item, MailboxHandle) and item.mailbox is None:
@@ -240,7 +248,7 @@ def callbacks(
     return {
         "constants": lambda: (True, table_from(constants(dialect))),
         "username": lambda item: (True, lua_string(user_of(item).user.username)),
-        "var_expand": lambda item, template: (True, lua_string(expand(user_of(item).user, text(template), dialect))),
+        "var_expand": var_expand,
         "plugin_getenv": lambda item, key: (True, plugin_getenv(user_of(item).user, text(key))),
         "mailbox": mailbox,
         "vname": lambda item: (True, lua_string(mailbox_of(item).vname)),
@@ -284,25 +292,31 @@ def plugin_getenv(user: MailUser, key: str) -> bytes | None:
     return None
 
 
-def expand(user: MailUser, template: str, dialect: Dialect) -> str:
-    """Fill in *template* for *user*; a refusal has Dovecot's text."""
+def expand(user: MailUser, template: str, dialect: Dialect, filters: "Mapping[str, Filter] | None" = None) -> str:
+    """Fill in *template* for *user*, who may have more *filters*; a refusal has Dovecot's text."""
     from authlua.variables import ExpansionError, compile_template
 
     try:
-        return compile_template(template, dialect).expand(user_variables(user, dialect))
+        return compile_template(template, dialect).expand(user_variables(user, dialect, filters))
     except ExpansionError as error:
         raise Refusal(f"var_expand({template}) failed: {error}") from error
 
 
-def user_variables(user: MailUser, dialect: Dialect) -> "Variables":
+def user_variables(user: MailUser, dialect: Dialect, filters: "Mapping[str, Filter] | None" = None) -> "Variables":
     """What templates know of *user* (``core:2.3.21.1:src/lib-storage/mail-user.c:mail_user_var_expand_table``)."""
-    return _UserVariables(user, _NAMES_2_3 if dialect is Dialect.V2_3 else _NAMES_2_4)
+    return _UserVariables(user, _NAMES_2_3 if dialect is Dialect.V2_3 else _NAMES_2_4, filters or {})
 
 
 class _UserVariables:
-    def __init__(self, user: MailUser, table: "Mapping[str, Callable[[MailUser], str | None]]") -> None:
+    def __init__(
+        self,
+        user: MailUser,
+        table: "Mapping[str, Callable[[MailUser], str | None]]",
+        filters: "Mapping[str, Filter]",
+    ) -> None:
         self._user = user
         self._table = table
+        self.filters = filters
 
     def lookup(self, name: str, /) -> str | None:
         prefix, colon, field = name.partition(":")
