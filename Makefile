@@ -25,7 +25,7 @@ test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the
 	.venv/bin/pytest -m dovecot24
 
 differential: setup ## ask a real Dovecot and authlua the same about every kind of chain
-	AUTHLUA_DIFFERENTIAL=all .venv/bin/pytest tests/differential
+	AUTHLUA_DIFFERENTIAL=all .venv/bin/pytest tests/differential tests/passwords/test_dovecot.py
 
 conformance: setup clients ## generated sessions for Dovecot and authlua: SESSIONS=20000 of each, at most SECONDS=3600, SEED=1
 	.venv/bin/python -m tests.conformance.run --sessions $(SESSIONS) --seconds $(SECONDS) --seed $(SEED)
