@@ -143,7 +143,7 @@ def test_one_time_passwords_are_used_up(tmp_path: Path, capfd: pytest.CaptureFix
 
 
 def otp_entry(sequence: int) -> str:
-    """RFC 2289's first test vector, at that place of its chain."""
+    """What is stored at that place of a chain, by RFC 2289 with MD5."""
     value = b"ke1234This is a test."
     for _ in range(sequence + 1):
         digest = hashlib.md5(value).digest()

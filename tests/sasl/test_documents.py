@@ -99,31 +99,49 @@ def test_rfc_7628() -> None:
 
 
 RFC_2289 = {
-    ("md4", 0): ("D1854218EBBB0B51", "ROME MUG FRED SCAN LIVE LACE"),
-    ("md4", 1): ("63473EF01CD0B444", "CARD SAD MINI RYE COL KIN"),
-    ("md4", 99): ("C5E612776E6C237A", "NOTE OUT IBIS SINK NAVE MODE"),
-    ("md5", 0): ("9E876134D90499DD", "INCH SEA ANNE LONG AHEM TOUR"),
-    ("md5", 1): ("7965E05436F5029F", "EASE OIL FUM CURE AWRY AVIS"),
-    ("md5", 99): ("50FE1962C4965880", "BAIL TUFT BITS GANG CHEF THY"),
-    ("sha1", 0): ("BB9E6AE1979D8FF4", "MILT VARY MAST OK SEES WENT"),
-    ("sha1", 1): ("63D936639734385B", "CART OTTO HIVE ODE VAT NUT"),
-    ("sha1", 99): ("87FEC7768B73CCF9", "GAFF WAIT SKID GIG SKY EYED"),
+    ("md4", "This is a test.", "TeSt", 0): ("D1854218EBBB0B51", "ROME MUG FRED SCAN LIVE LACE"),
+    ("md4", "This is a test.", "TeSt", 1): ("63473EF01CD0B444", "CARD SAD MINI RYE COL KIN"),
+    ("md4", "This is a test.", "TeSt", 99): ("C5E612776E6C237A", "NOTE OUT IBIS SINK NAVE MODE"),
+    ("md4", "AbCdEfGhIjK", "alpha1", 0): ("50076F47EB1ADE4E", "AWAY SEN ROOK SALT LICE MAP"),
+    ("md4", "AbCdEfGhIjK", "alpha1", 1): ("65D20D1949B5F7AB", "CHEW GRIM WU HANG BUCK SAID"),
+    ("md4", "AbCdEfGhIjK", "alpha1", 99): ("D150C82CCE6F62D1", "ROIL FREE COG HUNK WAIT COCA"),
+    ("md4", "OTP's are good", "correct", 0): ("849C79D4F6F55388", "FOOL STEM DONE TOOL BECK NILE"),
+    ("md4", "OTP's are good", "correct", 1): ("8C0992FB250847B1", "GIST AMOS MOOT AIDS FOOD SEEM"),
+    ("md4", "OTP's are good", "correct", 99): ("3F3BF4B4145FD74B", "TAG SLOW NOV MIN WOOL KENO"),
+    ("md5", "This is a test.", "TeSt", 0): ("9E876134D90499DD", "INCH SEA ANNE LONG AHEM TOUR"),
+    ("md5", "This is a test.", "TeSt", 1): ("7965E05436F5029F", "EASE OIL FUM CURE AWRY AVIS"),
+    ("md5", "This is a test.", "TeSt", 99): ("50FE1962C4965880", "BAIL TUFT BITS GANG CHEF THY"),
+    ("md5", "AbCdEfGhIjK", "alpha1", 0): ("87066DD9644BF206", "FULL PEW DOWN ONCE MORT ARC"),
+    ("md5", "AbCdEfGhIjK", "alpha1", 1): ("7CD34C1040ADD14B", "FACT HOOF AT FIST SITE KENT"),
+    ("md5", "AbCdEfGhIjK", "alpha1", 99): ("5AA37A81F212146C", "BODE HOP JAKE STOW JUT RAP"),
+    ("md5", "OTP's are good", "correct", 0): ("F205753943DE4CF9", "ULAN NEW ARMY FUSE SUIT EYED"),
+    ("md5", "OTP's are good", "correct", 1): ("DDCDAC956F234937", "SKIM CULT LOB SLAM POE HOWL"),
+    ("md5", "OTP's are good", "correct", 99): ("B203E28FA525BE47", "LONG IVY JULY AJAR BOND LEE"),
+    ("sha1", "This is a test.", "TeSt", 0): ("BB9E6AE1979D8FF4", "MILT VARY MAST OK SEES WENT"),
+    ("sha1", "This is a test.", "TeSt", 1): ("63D936639734385B", "CART OTTO HIVE ODE VAT NUT"),
+    ("sha1", "This is a test.", "TeSt", 99): ("87FEC7768B73CCF9", "GAFF WAIT SKID GIG SKY EYED"),
+    ("sha1", "AbCdEfGhIjK", "alpha1", 0): ("AD85F658EBE383C9", "LEST OR HEEL SCOT ROB SUIT"),
+    ("sha1", "AbCdEfGhIjK", "alpha1", 1): ("D07CE229B5CF119B", "RITE TAKE GELD COST TUNE RECK"),
+    ("sha1", "AbCdEfGhIjK", "alpha1", 99): ("27BC71035AAF3DC6", "MAY STAR TIN LYON VEDA STAN"),
+    ("sha1", "OTP's are good", "correct", 0): ("D51F3E99BF8E6F0B", "RUST WELT KICK FELL TAIL FRAU"),
+    ("sha1", "OTP's are good", "correct", 1): ("82AEB52D943774E4", "FLIT DOSE ALSO MEW DRUM DEFY"),
+    ("sha1", "OTP's are good", "correct", 99): ("4F296A74FE1567EC", "AURA ALOE HURL WING BERG WAIT"),
 }
-"""Appendix C, the passphrase ``This is a test.`` with the seed ``TeSt``."""
+"""Appendix C, all of it: algorithm, pass phrase, seed and count; then the number, and the words for it."""
 
 
-@pytest.mark.parametrize(("algorithm", "count"), RFC_2289)
-def test_rfc_2289(algorithm: str, count: int) -> None:
+@pytest.mark.parametrize(("algorithm", "phrase", "seed", "count"), RFC_2289)
+def test_rfc_2289(algorithm: str, phrase: str, seed: str, count: int) -> None:
     """OTP: the number, and the six words that stand for it."""
-    digits, words = RFC_2289[algorithm, count]
-    assert entry(algorithm, count, b"TeSt", b"This is a test.").split()[-1].decode() == digits.lower()
+    digits, words = RFC_2289[algorithm, phrase, seed, count]
+    assert entry(algorithm, count, seed.encode(), phrase.encode()).split()[-1].decode() == digits.lower()
     assert _read_words(words.lower()) == (bytes.fromhex(digits), "")
 
 
 @pytest.mark.parametrize("form", ["hex", "word"])
 def test_a_login_of_rfc_2444_leads_down_the_chain(form: str) -> None:
     """Each login is asked for the password before the stored one, and stores what it was told."""
-    digits, words = RFC_2289["sha1", 99]
+    digits, words = RFC_2289["sha1", "This is a test.", "TeSt", 99]
     stored = entry("sha1", 100, b"test", b"This is a test.")
     answer = f"hex:{digits}" if form == "hex" else f"word:{words}"
     talked = talk(MECHS["OTP"], b"\0alice", saying(answer.encode()), Passdb(stored={"OTP": stored}))
@@ -134,8 +152,8 @@ def test_a_login_of_rfc_2444_leads_down_the_chain(form: str) -> None:
 
 def test_an_otp_login_in_words_may_begin_a_new_chain() -> None:
     """RFC 2243's ``init-word:``, the old password in words and the new one too."""
-    words, new = RFC_2289["md5", 99][1], RFC_2289["md5", 1]
+    words, new = (RFC_2289["md5", "This is a test.", "TeSt", count] for count in (99, 1))
     stored = entry("md5", 100, b"test", b"This is a test.")
-    answer = f"init-word:{words}:md5 499 New1:{new[1]}".encode()
+    answer = f"init-word:{words[1]}:md5 499 New1:{new[1]}".encode()
     talked = talk(MECHS["OTP"], b"\0alice", saying(answer), Passdb(stored={"OTP": stored}))
     assert talked.wishes[-1] == SetCredentials("OTP", Secret(f"md5 499 new1 {new[0].lower()}".encode()))
