@@ -1117,8 +1117,8 @@ def doubts(settings: Settings) -> list[str]:
         where = f"userdb {userdb.name or userdb.driver!r}"
         if any(_ends(one) for one in settings.userdbs[:index]):
             found.append(f"{where} is never asked: one before it ends the chain whatever it says")
-        if userdb.skip == "notfound" and index == 0:
-            found.append(f"{where} is never asked: nothing before it could find the user")
+        if userdb.skip != "never" and index == 0:
+            found.append(f"{where} is asked in spite of its skip: nothing comes before it")
         lookups = any(listener.kind in ("master", "userdb") for listener in settings.listeners)
         if userdb.driver == "prefetch" and len(settings.userdbs) == 1 and lookups:
             found.append(f"{where} cannot answer who asks without a login (LMTP, doveadm): add a userdb behind it")

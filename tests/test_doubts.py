@@ -36,7 +36,8 @@ def found(tmp_path):
         ),
         (f"[auth]\nmaster_user_separator = '*'\n{STATIC}{PASSWD}", "auth.master_user_separator: there is no master"),
         (f"{STATIC}{PASSWD}{ENDS}{PASSWD}", "userdb 'passwd' is never asked: one before it ends the chain"),
-        (f"{STATIC}{PASSWD}skip = 'notfound'\n", "userdb 'passwd' is never asked: nothing before it could find"),
+        (f"{STATIC}{PASSWD}skip = 'notfound'\n", "userdb 'passwd' is asked in spite of its skip: nothing"),
+        (f"{STATIC}{PASSWD}skip = 'found'\n", "userdb 'passwd' is asked in spite of its skip: nothing"),
         (
             "[auth]\nmechanisms = ['plain']\n[[passdb]]\ndriver = 'pam'\n[[userdb]]\ndriver = 'static'\n",
             "userdb 'static' cannot learn who exists",

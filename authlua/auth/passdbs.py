@@ -485,7 +485,7 @@ class PassdbChain:
     def _expand(self, entry: PassdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
         for name, template in fields:
             try:
-                value = template.expand(request_variables(request, self._dialect, id=str(entry.id)))
+                value = template.expand(request_variables(request, self._dialect, id=str(entry.id)), strict=True)
             except ExpansionError as error:
                 self._log("error", f"Failed to expand {name}={template.text}: {error}", request, {"passdb": entry.name})
                 return False

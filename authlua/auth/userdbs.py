@@ -91,7 +91,8 @@ class UserdbChain:
         found = failed = False
         result = USER_UNKNOWN
         for entry in self._entries:
-            if entry.skipped(found=found):
+            # the first is always asked (seen on 2.3.19.1 and 2.4.1)
+            if entry is not self._entries[0] and entry.skipped(found=found):
                 continue
             request.log_name = entry.name
             started = perf_counter() if self._observe is not None else 0.0
@@ -235,7 +236,7 @@ class UserdbChain:
     def _expand(self, entry: UserdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
         for name, template in fields:
             try:
-                value = template.expand(request_variables(request, self._dialect, id=str(entry.id)))
+                value = template.expand(request_variables(request, self._dialect, id=str(entry.id)), strict=True)
             except ExpansionError as error:
                 self._log("error", f"Failed to expand {name}={template.text}: {error}", request, {"userdb": entry.name})
                 return False

@@ -25,7 +25,7 @@ def expanded(fields: Fields, request: AuthRequest, dialect: Dialect, id: int) ->
     result: list[tuple[str, str | None]] = []
     for name, template in fields:
         try:
-            result.append((name, template.expand(variables)))
+            result.append((name, template.expand(variables, strict=True)))
         except ExpansionError as error:
             raise ScriptError(f"Failed to expand {name}={template.text}: {error}") from None
     return result

@@ -39,7 +39,7 @@ class PamPassdb:
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password, and may the user log in with it now?"""
         try:
-            service = self._service.expand(request_variables(request, self._dialect, id=str(self._id)))
+            service = self._service.expand(request_variables(request, self._dialect, id=str(self._id)), strict=True)
         except ExpansionError as error:
             raise ScriptError(f"pam: {error}") from None
         result, text = await Compute(_ask, request.user or "", password, service)

@@ -92,10 +92,10 @@ class _PasswdFile:
         """
         variables = request_variables(request, self._dialect, id=str(self._id))
         try:
-            path = self._path.expand(_InPath(variables))
+            path = self._path.expand(_InPath(variables), strict=True)
             if not _stays_inside(self._path.text, path):
                 return None
-            name = self._name.expand(variables)
+            name = self._name.expand(variables, strict=True)
         except _Outside:
             return None
         except ExpansionError as error:

@@ -140,6 +140,17 @@ class TestPasswdFile:
         assert [site.user(name).fields for name in "ec"] == [[], [("uid", "1"), ("gid", "1")]]
         assert site.users() == ["a", "b", "d", "e", "c"]
 
+    @pytest.mark.parametrize(
+        "keys", ["file = 'users%{nosuch}'", "file = 'users'\nusername_format = '%{nosuch}'", "file = 'users'"]
+    )
+    def test_a_variable_that_there_is_not_is_our_failure(self, tmp_path: Path, keys: str) -> None:
+        """In the path, in the name, and in the file itself."""
+        (tmp_path / "users").write_text("t:pass:1:1::::a=%{nosuch} userdb_b=%{nosuch}\n")
+        passdb = f"[[passdb]]\ndriver = 'passwd-file'\nscheme = 'PLAIN'\n{keys}\n"
+        site = Site(tmp_path, f"{passdb}[[userdb]]\ndriver = 'passwd-file'\n{keys}\n")
+        assert ("code", "temp_fail") in site.login("t").fields
+        assert isinstance(site.user("t"), Failed)
+
     def test_of_two_lines_the_first_counts(self, tmp_path: Path) -> None:
         """Dovecot's does, and complains."""
         (tmp_path / "users").write_text("t:one:1:1\nt:two:2:2\n")
@@ -231,6 +242,29 @@ class TestStatic:
         assert site.login("t") == Ok(1, "t", [("a", "T")], keep=True)
         assert isinstance(site.login("t", "x"), Fail)
         assert site.user("t") == UserFound(1, "t", [("uid", "5000"), ("home", "/srv/t")])
+
+    @pytest.mark.parametrize("skip", ["found", "notfound"])
+    def test_the_first_userdb_is_asked_whatever_its_skip(self, tmp_path: Path, skip: str) -> None:
+        """As Dovecot does; the others are skipped by what became of those before."""
+        static = "[[userdb]]\ndriver = 'static'\nallow_all_users = true\nresult_success = 'continue-ok'\n"
+        first = f"{static}fields = {{ a = '1' }}\nskip = '{skip}'\n"
+        second = f"{static}fields = {{ b = '2' }}\nskip = '{skip}'\n"
+        found = Site(tmp_path, "[[passdb]]\ndriver = 'pam'\n" + first + second).user("t")
+        assert found.fields == ([("a", "1")] if skip == "found" else [("a", "1"), ("b", "2")])
+
+    @pytest.mark.parametrize("where", ["fields", "default_fields", "override_fields"])
+    @pytest.mark.parametrize(("dialect", "template"), [("2.3", "%{nosuch}"), ("2.4", "%{nosuch}")])
+    def test_a_variable_that_there_is_not_is_our_failure(
+        self, tmp_path: Path, where: str, dialect: str, template: str
+    ) -> None:
+        """It may be the name of a network, or of a home: better none than a wrong one."""
+        fields = f"{where} = {{ nopassword = 'y', home = '{template}' }}\n"
+        passdb, userdb = "[[passdb]]\ndriver = 'static'\n", "[[userdb]]\ndriver = 'static'\nallow_all_users = true\n"
+        passdb += "" if where == "fields" else "fields = { nopassword = 'y' }\n"
+        site = Site(tmp_path, passdb + fields + userdb + fields, dialect=dialect)
+        assert site.login("t") == Fail(1, [("user", "t"), ("code", "temp_fail")], delay=dialect == "2.3")
+        assert isinstance(site.user("t"), Failed)
+        assert {level for level, _ in site.events} == {"error"}
 
     def test_outside_of_a_login_the_passdbs_say_who_exists(self, tmp_path: Path) -> None:
         """Mail for nobody is not taken. Inside of one, the question is answered already."""

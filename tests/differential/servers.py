@@ -1,12 +1,13 @@
 """The same site twice: once under a real Dovecot, once under authlua."""
 
 import base64
+import hmac
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -136,19 +137,40 @@ class AuthClient:
 
     def login_all(self, attempts: list[tuple[str, str, str]], *params: str) -> list[str]:
         """The replies, in the order of the attempts; all are on their way at once."""
+        responses = [
+            base64.b64encode(f"{authzid}\0{user}\0{password}".encode()).decode() for user, password, authzid in attempts
+        ]
+        return self._converse("PLAIN", [[*params, f"resp={response}"] for response in responses], None)
+
+    def challenge_all(self, users: Sequence[str], password: str) -> list[str]:
+        """The replies to logins with CRAM-MD5, in the order of *users*; all are on their way at once."""
+        answers = {self._id + number: user for number, user in enumerate(users, 1)}
+
+        def answer(id: int, challenge: bytes) -> bytes:
+            return f"{answers[id]} {hmac.digest(password.encode(), challenge, 'md5').hex()}".encode()
+
+        return self._converse("CRAM-MD5", [[] for _ in users], answer)
+
+    def _converse(
+        self, mech: str, requests: Sequence[Sequence[str]], answer: Callable[[int, bytes], bytes] | None
+    ) -> list[str]:
         first = self._id + 1
-        for user, password, authzid in attempts:
+        for params in requests:
             self._id += 1
-            response = base64.b64encode(f"{authzid}\0{user}\0{password}".encode()).decode()
-            line = "\t".join(["AUTH", str(self._id), "PLAIN", "service=imap", *params, f"resp={response}"])
+            line = "\t".join(["AUTH", str(self._id), mech, "service=imap", *params])
             self._connection.send(line.encode() + b"\n")
         replies: dict[int, str] = {}
-        while len(replies) < len(attempts):
+        while len(replies) < len(requests):
             line_ = self._connection.receive()
             assert line_ is not None, "the server hung up"
             word, id, *rest = line_.decode().split("\t")
-            replies[int(id)] = "\t".join([word, *rest])
-        return [replies[first + index] for index in range(len(attempts))]
+            if word == "CONT":
+                assert answer is not None
+                response = base64.b64encode(answer(int(id), base64.b64decode(rest[0])))
+                self._connection.send(b"CONT\t%d\t%b\n" % (int(id), response))
+            else:
+                replies[int(id)] = "\t".join([word, *rest])
+        return [replies[first + index] for index in range(len(requests))]
 
 
 class MasterClient:

@@ -633,7 +633,7 @@ protocol lmtp {
     ),
 ]
 
-SLICE = ("masters", "filters", "masters-2.4")
+SLICE = ("filters", "masters-2.4")
 """What every run of the tests tries."""
 
 
