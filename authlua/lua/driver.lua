@@ -305,6 +305,84 @@ local function leave(call, abandoned)
   end
 end
 
+-- ## Globals
+--
+-- In Dovecot calls run one after the other, so a script may keep what belongs to a login in a global, often for want
+-- of a `local`. Here others run while a call waits; no login may see another's user or password. So what a call has
+-- set when it waits is taken out of the globals, and put back when it goes on: others see it once the call is over.
+
+local rawset, rawequal = rawset, rawequal
+local NOTHING = {}        -- in the place of nil
+local known, known_count = {}, 0  -- the globals as calls that are over have left them
+local has_waited = false          -- until a call has, nobody keeps account
+local overlays = {}       -- call → the globals that it has set and others must not see
+
+-- Calls that are over may have set globals.
+local function settle()
+  local count = 0
+  for name, value in next, globals do
+    count = count + 1
+    if not rawequal(known[name], value) then
+      if known[name] == nil then
+        known_count = known_count + 1
+      end
+      known[name] = value
+    end
+  end
+  if count < known_count then
+    for name in next, known do
+      if rawget(globals, name) == nil then
+        known[name] = nil
+      end
+    end
+    known_count = count
+  end
+end
+
+local function take_out(call)
+  has_waited = true
+  local overlay
+  local count = 0
+  for name, value in next, globals do
+    local before = known[name]
+    if not rawequal(before, value) then
+      overlay = overlay or {}
+      overlay[name] = value
+    end
+    if before ~= nil then
+      count = count + 1
+    end
+  end
+  if count < known_count then
+    for name in next, known do
+      if rawget(globals, name) == nil then
+        overlay = overlay or {}
+        overlay[name] = NOTHING
+      end
+    end
+  end
+  if overlay then
+    overlays[call] = overlay
+    for name in next, overlay do
+      rawset(globals, name, known[name])
+    end
+  end
+end
+
+local function put_back(call)
+  settle()
+  local overlay = overlays[call]
+  if overlay then
+    overlays[call] = nil
+    for name, value in next, overlay do
+      if value == NOTHING then
+        value = nil
+      end
+      rawset(globals, name, value)
+    end
+  end
+end
+
 -- What became of a slot after it was resumed.
 local function step(slot, ok, first, ...)
   local call = slot.call
@@ -312,6 +390,7 @@ local function step(slot, ok, first, ...)
     if first == WISHING then
       core.current = nil
       waiting[call] = slot
+      take_out(call)
       return WISH, call, ...
     end
     leave(call)
@@ -340,6 +419,9 @@ local function begin(fn, call, user, flags, password)
   end
   slot.call = call
   core.current = call
+  if has_waited then
+    settle()
+  end
   return step(slot, resume(slot.coroutine, fn, call, user, flags, password))
 end
 
@@ -364,6 +446,7 @@ local function continue(call, ...)
   waiting[call] = nil
   core.current = call
   stretch = stretch + 1
+  put_back(call)
   return step(slot, resume(slot.coroutine, true, ...))
 end
 
@@ -373,7 +456,7 @@ local function abandon(call)
   if not slot then
     return
   end
-  waiting[call] = nil
+  waiting[call], overlays[call] = nil, nil
   slot.shut()
   leave(call, true)
   if close then
@@ -670,6 +753,7 @@ return {
     collectgarbage("restart")
     local ok, message = protected(chunk)
     chunk = nil
+    settle()
     if ok then
       return DONE, nil
     end
@@ -692,6 +776,7 @@ return {
       return MISSING, name
     end
     local ok, value = protected(fn, ...)
+    settle()
     if not ok then
       return RAISED, value
     end

@@ -16,6 +16,7 @@ from authlua.config import TWINS
 from authlua.errors import ScriptError
 from authlua.passwords import Limits
 from authlua.results import PassdbReply
+from authlua.secret import Secret
 from authlua.server.driving import Done, begin, complete, resume
 from authlua.server.pool import Pool, WorkerPassdb
 from authlua.server.ready import Ready
@@ -24,7 +25,7 @@ from authlua.server.zygote import Zygote
 from authlua.twins import Waits, open_twins
 from authlua.twins import operations as clock
 from authlua.wishes import Errand, Outcome
-from tests.lua.conftest import Bench, login
+from tests.lua.conftest import Bench, login, now
 from tests.twins.conftest import Peer
 
 VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
@@ -236,6 +237,57 @@ async def test_a_call_given_up_leaves_no_half_read_connection(bench: Bench, peer
     assert isinstance(end, Done)
     assert dict(end.value.fields)["problem"] == "closed"
     assert passdb.busy == 0
+
+
+GLOBALS = """
+local socket = require("socket")
+count, kept, gone = 0, "kept", "here"
+local function wait() socket.sleep(0.01) end
+function auth_passdb_lookup(req)
+  if req.user == "look" then
+    return 1, { user = tostring(user), password = tostring(password), gone = tostring(gone), count = count }
+  end
+  user, password = req.user, req.password
+  count = count + 1
+  kept, gone = nil, nil
+  wait()
+  local seen = user .. " " .. password .. " " .. tostring(kept) .. " " .. tostring(gone)
+  pcall(wait)
+  user = user .. "!"
+  coroutine.wrap(wait)()
+  return 1, { seen = seen, user = user }
+end
+"""
+
+
+@VERSIONS
+def test_a_login_never_sees_the_globals_of_another_that_waits(bench: Bench, version: str):
+    """A script may have forgotten `local`; in Dovecot it does no harm, as calls run one after the other."""
+    waits = Waits()
+    waits.attach(NoWatcher(), lambda at: None)
+    passdb = twins(bench, GLOBALS, waits, version=version)
+
+    def look() -> dict[str, str | None]:
+        return dict(now(passdb.lookup(login("look"))).fields)
+
+    untouched = {"user": "nil", "password": "nil", "gone": "here", "count": "0"}
+    assert look() == untouched
+    calls = {user: passdb.lookup(login(user, password=Secret(f"of {user}".encode()))) for user in ("a", "b", "c")}
+    steps = {user: begin(call) for user, call in calls.items()}
+    while any(isinstance(step, Errand) for step in steps.values()):
+        assert look() == untouched
+        for user, step in steps.items():
+            if isinstance(step, Errand):
+                outcomes: list[Outcome] = []
+                step.start(outcomes.append)
+                trio.run(trio.sleep, 0.01)
+                waits.expire()
+                steps[user] = resume(calls[user], outcomes[0])
+                if isinstance(steps[user], Done):
+                    untouched = {"user": f"{user}!", "password": f"of {user}", "gone": "nil", "count": "1"}
+    for user, step in steps.items():
+        assert isinstance(step, Done)
+        assert dict(step.value.fields) == {"seen": f"{user} of {user} nil nil", "user": f"{user}!"}
 
 
 # -- in workers
