@@ -10,6 +10,7 @@ from authlua.twins.operations import Operation, Waits
 from authlua.twins.resources import Leases
 from authlua.twins.sockets import Sockets
 from authlua.twins.threads import Threads
+from authlua.twins.tls import Tls
 
 __all__ = ["Operation", "Waits", "open_twins"]
 
@@ -26,4 +27,5 @@ def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
         "left": leases.left,
         "finish": Operation.now,
         **Sockets(waits, leases, _threads).functions(),
+        **Tls(waits, leases).functions(),
     }

@@ -47,6 +47,11 @@ FAMILIES = {b"inet": socket.AF_INET, b"inet6": socket.AF_INET6, b"unspec": socke
 _NAMES: dict[int, bytes] = {family: name for name, family in FAMILIES.items()}
 
 
+def tls_error_text(error: ssl.SSLError) -> bytes:
+    """OpenSSL's own words, as LuaSec gives them."""
+    return (error.reason or str(error)).replace("_", " ").lower().encode()
+
+
 def error_text(error: OSError) -> bytes:
     """LuaSocket's words for *error*."""
     if isinstance(error, socket.gaierror):
@@ -64,7 +69,8 @@ class Tcp(Resource):
         super().__init__()
         self.sock: socket.socket | None = None
         self.buffer = bytearray()
-        self.tls = False
+        self.tls: ssl.SSLContext | None = None
+        """How it is to be encrypted, or is."""
         self._family = family
         self._block = self._total = FOREVER
         self._sent = self._received = 0
@@ -78,10 +84,10 @@ class Tcp(Resource):
         if self.sock is not None:
             self.sock.close()
             self.sock = None
-        self.buffer.clear()
 
     def abandoned(self) -> None:
         self.close()
+        self.buffer.clear()
 
     # -- limits and facts -------------------------------------------------------------------------------------------
 
@@ -159,18 +165,18 @@ class Tcp(Resource):
         sent = 0
         view = memoryview(data)
         while sent < len(data):
-            if self.sock is None:
+            if self.sock is None or self.unready:
                 return None, CLOSED, float(before + sent)
             try:
                 count = self.sock.send(view[sent : sent + 262144])
             except (BlockingIOError, ssl.SSLWantWriteError):
-                if not (yield from _wait(self.sock, WRITE, deadline)):
-                    return None, self._late(b"wantwrite"), float(before + sent)
+                if not (yield from wait(self.sock, WRITE, deadline)):
+                    return None, self.late(b"wantwrite"), float(before + sent)
             except ssl.SSLWantReadError:
-                if not (yield from _wait(self.sock, READ, deadline)):
-                    return None, self._late(b"wantread"), float(before + sent)
+                if not (yield from wait(self.sock, READ, deadline)):
+                    return None, self.late(b"wantread"), float(before + sent)
             except OSError as error:
-                return None, self._problem(error), float(before + sent)
+                return None, self.problem(error), float(before + sent)
             else:
                 sent += count
                 self._sent += count
@@ -213,17 +219,17 @@ class Tcp(Resource):
 
     def _more(self, deadline: float) -> Generator[Want, bool, bytes | None]:
         """Read some more; what is wrong if nothing came."""
-        while self.sock is not None:
+        while self.sock is not None and not self.unready:
             try:
                 data = self.sock.recv(65536)
             except (BlockingIOError, ssl.SSLWantReadError):
-                if not (yield from _wait(self.sock, READ, deadline)):
-                    return self._late(b"wantread")
+                if not (yield from wait(self.sock, READ, deadline)):
+                    return self.late(b"wantread")
             except ssl.SSLWantWriteError:
-                if not (yield from _wait(self.sock, WRITE, deadline)):
-                    return self._late(b"wantwrite")
+                if not (yield from wait(self.sock, WRITE, deadline)):
+                    return self.late(b"wantwrite")
             except OSError as error:
-                return self._problem(error)
+                return self.problem(error)
             else:
                 if not data:
                     return CLOSED
@@ -232,41 +238,25 @@ class Tcp(Resource):
                 return None
         return CLOSED
 
-    def _late(self, tls_word: bytes) -> bytes:
-        """LuaSec says what it waited for when it may not wait at all."""
-        return tls_word if self.tls and min(self._block, self._total) == 0 else TIMEOUT
+    @property
+    def unready(self) -> bool:
+        """It is to be encrypted, and is not yet."""
+        return self.tls is not None and not isinstance(self.sock, ssl.SSLSocket)
 
-    def _problem(self, error: OSError) -> bytes:
+    def late(self, tls_word: bytes) -> bytes:
+        """What to say when the time is up: LuaSec tells what it waited for."""
+        return TIMEOUT if self.tls is None else tls_word
+
+    def problem(self, error: OSError) -> bytes:
+        """What to say of *error*."""
         if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return CLOSED
         if isinstance(error, ssl.SSLError):
             return tls_error_text(error)
         return error_text(error)
 
-    def handshake(self, deadline: float) -> Generator[Want, bool, Answer]:
-        """Begin TLS on a socket that was wrapped."""
-        while isinstance(self.sock, ssl.SSLSocket):
-            try:
-                self.sock.do_handshake()
-                return (True,)
-            except ssl.SSLWantReadError:
-                events, word = READ, b"wantread"
-            except ssl.SSLWantWriteError:
-                events, word = WRITE, b"wantwrite"
-            except OSError as error:
-                return False, self._problem(error)
-            if not (yield from _wait(self.sock, events, deadline)):
-                return False, self._late(word)
-        return False, CLOSED
 
-
-def tls_error_text(error: ssl.SSLError) -> bytes:
-    """OpenSSL's own words, as LuaSec gives them."""
-    reason = (error.reason or "").replace("_", " ").lower()
-    return reason.encode() or str(error).encode()
-
-
-def _wait(sock: socket.socket, events: int, deadline: float) -> Generator[Want, bool, bool]:
+def wait(sock: socket.socket, events: int, deadline: float) -> Generator[Want, bool, bool]:
     """Wait until *sock* is ready; whether it was in time."""
     if deadline <= now():
         return False
@@ -276,7 +266,7 @@ def _wait(sock: socket.socket, events: int, deadline: float) -> Generator[Want, 
 def _ready(sock: socket.socket, events: int, deadline: float) -> Generator[Want, bool, bool]:
     """The same for what may be ready without any waiting."""
     want = Until(sock.fileno(), events, now())
-    return want.now() or (yield from _wait(sock, events, deadline))
+    return want.now() or (yield from wait(sock, events, deadline))
 
 
 _FLAGS = {

@@ -1,10 +1,14 @@
 """An HTTP server of a few paths, for scripts to talk to; what it was sent can be read back."""
 
 import socket
+import ssl
 import threading
 from email.utils import formatdate
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.services.tls import make_certificate
 
 
 class Backend:
@@ -106,7 +110,10 @@ class Backend:
             if length and fields.get(b"expect") == b"100-continue":
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             while len(data) < length:
-                data += sock.recv(65536)
+                got = sock.recv(65536)
+                if not got:
+                    return
+                data += got
             body, data = data[:length], data[length:]
             self.requests.append(head + b"\r\n\r\n" + body)
             if not self.answer(sock, head, body):
@@ -174,3 +181,26 @@ class Backend:
     @staticmethod
     def _redirect(sock: socket.socket, code: bytes, where: bytes) -> None:
         sock.sendall(b"HTTP/1.1 " + code + b" Elsewhere\r\nLocation: " + where + b"\r\nContent-Length: 0\r\n\r\n")
+
+
+class Tls(Backend):
+    """The same over TLS, with a certificate of its own making."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.certificate = directory / "cert.pem"
+        key = directory / "key.pem"
+        make_certificate(self.certificate, key)
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(self.certificate, key)
+        self.url = f"https://127.0.0.1:{self.port}"
+
+    def wrap(self, sock: socket.socket) -> socket.socket:
+        wrapped = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self.open.append(wrapped)  # it has taken the descriptor away from *sock*
+        try:
+            wrapped.do_handshake()
+        except OSError:
+            wrapped.close()
+            raise
+        return wrapped

@@ -3,7 +3,6 @@
 import json
 import select
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import trio
 
 from authlua.services.http_client import Answer, submit
 from authlua.urls import parse_url
-from tests.services.backend import Backend
-from tests.services.tls import make_certificate
+from tests.services.backend import Backend, Tls
 
 
 @pytest.fixture
@@ -125,24 +123,6 @@ async def test_a_payload_is_sent_even_when_the_server_does_not_say_go_on(backend
 
 
 # -- TLS
-
-
-class Tls(Backend):
-    """The same over TLS, with a certificate of its own making."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__()
-        self.certificate = directory / "cert.pem"
-        key = directory / "key.pem"
-        make_certificate(self.certificate, key)
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(self.certificate, key)
-        self.url = f"https://127.0.0.1:{self.port}"
-
-    def wrap(self, sock: socket.socket) -> socket.socket:
-        wrapped = self._context.wrap_socket(sock, server_side=True)
-        self.open.append(wrapped)  # it has taken the descriptor away from *sock*
-        return wrapped
 
 
 async def test_tls_is_checked_unless_told_not_to(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """One Lua text, run by Debian's interpreter with the real modules and by authlua with their twins."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -29,11 +28,11 @@ def real(source: str, directory: Path, version: str = "5.4") -> list[str]:
         pytest.skip(f"no lua{version}; {INSTALL}")
     script = directory / "auth.lua"
     script.write_text(source)
-    done = subprocess.run([interpreter, script], capture_output=True, text=True, timeout=60, env={**os.environ})
+    done = subprocess.run([interpreter, script], capture_output=True, text=True, errors="surrogateescape", timeout=60)
     missing = [line for line in done.stderr.splitlines() if "module '" in line and "not found" in line]
     if missing:
         pytest.skip(f"{missing[0]}; {INSTALL}")
-    assert done.stderr == ""
+    assert done.stderr == "", done.stderr
     return done.stdout.splitlines()
 
 
@@ -47,9 +46,10 @@ def twin(bench: Bench, source: str, **options: Any) -> list[str]:
 
 
 class Peer:
-    """A server on loopback that does what each line tells it: ``say TEXT``, ``big COUNT``, ``end``."""
+    """A server on loopback that greets, and then does what each line tells it: ``say TEXT``, ``big COUNT``, ``end``."""
 
-    def __init__(self) -> None:
+    def __init__(self, greeting: bytes = b"") -> None:
+        self._greeting = greeting
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
@@ -86,6 +86,7 @@ class Peer:
     def _serve(self, sock: socket.socket) -> None:
         try:
             with sock, sock.makefile("rb") as lines:
+                sock.sendall(self._greeting)
                 for line in lines:
                     word, _, text = line.rstrip(b"\n").partition(b" ")
                     if word == b"say":

@@ -10,6 +10,8 @@ from authlua.wishes import Errand
 MODULES = Path(__file__).parent.parent / "modules"
 
 FAMILY = {
+    "ltn12": "socket",
+    "mime": "socket",
     "socket": "socket",
     "socket.headers": "socket",
     "socket.http": "socket",
@@ -19,7 +21,7 @@ FAMILY = {
 }
 """Each module that has a twin, and the word for it in ``[lua] twins``."""
 
-SUBSTITUTES = ("ltn12", "mime", "cjson", "cjson.safe", "json")
+SUBSTITUTES = ("cjson", "cjson.safe", "json")
 """Modules that never wait: ours serve where there are no others."""
 
 
@@ -34,8 +36,9 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
     if options.operations is None:
         return {}
     return {
+        "null": object,
         "identity": lambda thing: b"0x%x" % id(thing),
-        "twin": lambda name: (MODULES / f"{name.decode()}.lua").read_bytes(),
+        "twin": lambda name: (MODULES / f"{name.decode().removesuffix('.safe')}.lua").read_bytes(),
         **options.operations(),
     }
 

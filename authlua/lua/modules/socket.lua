@@ -28,7 +28,7 @@ end
 
 local function own(self, kind, name)
   local found = core.kinds[self]
-  if found == nil or kind and found.__kind ~= kind then
+  if found == nil or kind and found.__kind ~= kind and not found.__tls then
     error("calling '" .. name .. "' on bad self (" .. (kind or "tcp{any}") .. " expected)", 3)
   end
   return self
@@ -204,6 +204,8 @@ for name, method in next, any do
   master[name], client[name] = method, method
 end
 master.__kind, client.__kind = "tcp{master}", "tcp{client}"
+
+core.tcp_methods = client
 
 local function new(family)
   return core.object(host.tcp_new(family), master)
