@@ -81,7 +81,8 @@ def _serve(plan: MailPlan, order: tuple[int, int, Sequence[int]], own_fd: int) -
     uid, gid, groups = order
     own = socket.socket(fileno=own_fd)
     own.setblocking(True)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number in (signal.SIGALRM, signal.SIGCHLD):  # for the time limit, and for programs that a script waits for
+        signal.signal(number, signal.SIG_DFL)
     try:
         become(uid, gid, groups)
     except OSError as error:

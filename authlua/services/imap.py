@@ -7,6 +7,7 @@ there for each answer. The connection is made when it is first needed, and again
 """
 
 import base64
+import resource
 import ssl
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -89,6 +90,8 @@ def exec_server(command: Sequence[str]) -> ImapServer:
         process = await trio.lowlevel.open_process(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (most, most))  # what we may take ourselves is not its affair
         if process.stdin is None or process.stdout is None:
             raise AssertionError("pipes were asked for")
         return Connected(trio.StapledStream(process.stdin, process.stdout), process)

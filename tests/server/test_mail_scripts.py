@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -257,4 +258,43 @@ async def test_what_processes_are_made_from_may_die(place: Place, zygote: Zygote
     assert verdict.refusal is None
     process.close()
     other.close()
+    scripts.close()
+
+
+async def test_a_script_learns_how_a_program_ended(place: Place, zygote: Zygote) -> None:
+    """Nobody else takes the program's exit code away."""
+    source = "function mail_user_created() dovecot.i_info(tostring(select(3, os.execute('exit 3')))) end"
+    scripts = MailScripts(place.settings(source), zygote)
+    process, _ = await begin(scripts, place, "alice")
+    assert place.log == [str(3 << 8)]  # lupa's Lua gives the status as it is
+    process.close()
+    scripts.close()
+
+
+PROGRAM = """
+import sys
+soft = open("/proc/self/limits").read().partition("Max address space")[2].split()[0]
+print("* PREAUTH ready", flush=True)
+for line in sys.stdin:
+    tag = line.split()[0]
+    print(f"{tag} NO [LIMIT] {soft}", flush=True)
+"""
+
+
+async def test_a_program_that_serves_mail_may_take_what_it_likes(place: Place, zygote: Zygote) -> None:
+    """The script's limit is not its limit: Dovecot's imap maps large indexes."""
+    program = place.directory / "imap.py"
+    program.write_text(PROGRAM)
+    source = """
+function mail_user_created(user)
+  local inbox = user:mailbox("INBOX")
+  local _, problem = pcall(inbox.open, inbox)
+  return -1, problem
+end
+"""
+    location = f"exec:{sys.executable} {program}"
+    scripts = MailScripts(place.settings(source, location=location), zygote)
+    process, verdict = await begin(scripts, place, "alice")
+    assert verdict.refusal == "mailbox_open(INBOX) failed: unlimited"
+    process.close()
     scripts.close()
