@@ -10,6 +10,8 @@ from authlua.auth import new_request
 from authlua.config import load
 from authlua.errors import ScriptError
 from authlua.lua import LuaPassdb
+from authlua.passwords import encode
+from authlua.protocol import Ok
 from authlua.results import PassdbResult
 from authlua.secret import Secret
 from authlua.server import Core, complete, open_core
@@ -57,6 +59,32 @@ async def test_a_hash_over_its_limit_fails_for_now_and_the_log_names_the_limit(t
         text = "".join(line["event"] for line in log.entries if line["log_level"] == "error")
         answers.append((dict(reply.fields).get("code"), f"hashes.{DEAR[stored].split(' ')[0]} allows" in text))
     assert answers == [(None, False), ("temp_fail", True)]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "setting", "code"),
+    [
+        ("2.3", "", "OK"),
+        ("2.4", "", "temp_fail"),
+        ("2.4", "allow_weak_schemes = true", "OK"),
+        ("2.3", "allow_weak_schemes = false", "temp_fail"),
+    ],
+)
+async def test_a_weak_scheme_is_refused_where_2_4_does(tmp_path: Path, dialect: str, setting: str, code: str) -> None:
+    """Nobody's password is wrong because of it."""
+    (tmp_path / "auth.lua").write_text(
+        f"function auth_passdb_lookup() return 1, {{ password = '{encode(b'secret', 'SMD5')}' }} end"
+    )
+    config = tmp_path / "authlua.toml"
+    config.write_text(
+        f'[server]\ndialect = "{dialect}"\n[auth]\ninternal_failure_delay = "0s"\n{setting}\n'
+        f'[[passdb]]\nscript = "auth.lua"\nuse_worker = false\n{LISTENER}'
+    )
+    core = open_core(load(config), structlog.wrap_logger(structlog.ReturnLogger(), processors=[]))
+    request = new_request([("service", "imap")], id=1, mech="PLAIN")
+    reply = await complete(core.auth.authenticate(request, Secret(b"\0u\0secret"), login=False))
+    core.retire()
+    assert code == ("OK" if isinstance(reply, Ok) else dict(reply.fields)["code"])
 
 
 def opened(directory: Path, use_worker: str) -> Core:
