@@ -60,7 +60,7 @@ def server() -> Server:
     return Server()
 
 
-@pytest.mark.parametrize("version", ["5.2", "5.4", "5.5", "luajit"])
+@pytest.mark.parametrize("version", ["5.1", "5.2", "5.4", "5.5", "luajit"])
 def test_a_code_is_good_once(bench: Bench, server: Server, version: str):
     """Its step comes back, so that a script may store it; the same code again was used."""
     now = "{ time = 1000000 }"
