@@ -164,20 +164,13 @@ class Hasher:
         return self._bell
 
     def ready(self, events: int) -> None:
-        """The bell rang: go on with what waited for the hashes that are done."""
-        os.eventfd_read(self._bell)
-        if self._is_flood:
-            self._flooded.set()  # the bell is left as rung, so nobody rings it
-        else:
-            self._rung = False  # before looking, so that what is done from now on rings again
-        self._collect()
-
-    @property
-    def _is_flood(self) -> bool:
-        """Each thread has a job, and another to go on with."""
-        return len(self._out) > 2 * self._threads
-
-    def _collect(self) -> None:
+        """Go on with what waited for the hashes that are done; without *events* the bell did not ring."""
+        if events:
+            os.eventfd_read(self._bell)
+            if self._is_flood:
+                self._flooded.set()  # the bell is left as rung, so nobody rings it
+            else:
+                self._rung = False  # before looking, so that what is done from now on rings again
         done = self._done
         while done:
             job = done.popleft()
@@ -186,6 +179,11 @@ class Hasher:
             if job.outcome is not None:
                 job.tell(job.outcome)
         self._batch_done()
+
+    @property
+    def _is_flood(self) -> bool:
+        """Each thread has a job, and another to go on with."""
+        return len(self._out) > 2 * self._threads
 
     # --- life ----------------------------------------------------------------
 
@@ -199,10 +197,10 @@ class Hasher:
                 while done and self._is_flood:
                     await trio.sleep(TICK)
                     done = len(self._done)  # hashes that take longer than this may as well ring
-                    self._collect()
+                    self._ready.serve([(self._bell, 0)])
                 self._flooded = trio.Event()
                 self._rung = False
-                self._collect()  # what was done since the last look has not rung
+                self._ready.serve([(self._bell, 0)])  # what was done since the last look has not rung
 
     async def _watch_time(self) -> None:
         while True:
