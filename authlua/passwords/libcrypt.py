@@ -4,6 +4,7 @@ Python's own module is gone since 3.13, and its successor on the package index k
 """
 
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,6 +13,15 @@ from authlua.passwords.scheme import MalformedHash
 
 _STATE = 1 << 18
 """Bytes for ``struct crypt_data``: 32 KiB in libxcrypt, 129 KiB in the glibc of old."""
+
+
+class _Own(threading.local):
+    """What each thread keeps for its next hash. libxcrypt leaves nothing in it but the last result."""
+
+    state: Any = None
+
+
+_own = _Own()
 
 
 @cache
@@ -40,7 +50,9 @@ def crypt(password: bytes, setting: bytes) -> bytes:
     if library is None:
         raise MalformedHash("crypt() failed: there is no libcrypt on this system")
     crypt_r, buffer, errno = library
-    result = crypt_r(password, setting, buffer(_STATE))
+    if _own.state is None:
+        _own.state = buffer(_STATE)
+    result = crypt_r(password, setting, _own.state)
     if result is None:
         raise MalformedHash(f"crypt() failed: {os.strerror(errno())}")
     return result
