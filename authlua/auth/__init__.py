@@ -15,6 +15,7 @@ from authlua.auth.databases import (
     Userdb,
     UserdbEntry,
 )
+from authlua.auth.events import about_request
 from authlua.auth.flow import Auth, AuthOptions
 from authlua.auth.penalty import Penalty
 from authlua.auth.policy import Policy, PolicyOptions
@@ -36,5 +37,6 @@ __all__ = [
     "Rule",
     "Userdb",
     "UserdbEntry",
+    "about_request",
     "new_request",
 ]

@@ -15,7 +15,7 @@ from authlua.variables import Template
 Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 """``log(level, text, request, fields)`` with level ``debug``, ``info``, ``warning`` or ``error``."""
 
-Observe = Callable[[str, AuthRequest, Mapping[str, str], float], None]
+Observe = Callable[[str, AuthRequest | None, Mapping[str, str], float], None]
 """``observe(event, request, fields, seconds)``: one of Dovecot's events has happened, and took so long."""
 
 
@@ -83,6 +83,7 @@ class PassdbEntry:
     passdb: Passdb
     id: int
     name: str = "lua"
+    driver: str = "lua"
     result_success: Rule = RULES["return-ok"]
     result_failure: Rule = RULES["continue"]
     result_internalfail: Rule = RULES["continue"]
@@ -117,6 +118,7 @@ class UserdbEntry:
     userdb: Userdb
     id: int
     name: str = "lua"
+    driver: str = "lua"
     result_success: Rule = RULES["return-ok"]
     result_failure: Rule = RULES["continue"]
     result_internalfail: Rule = RULES["continue"]

@@ -11,6 +11,7 @@ from time import perf_counter
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import CredentialsKeeper, Log, Observe, Passdb, PassdbEntry, Rule
+from authlua.auth.events import about_database
 from authlua.auth.fields import FieldSetter
 from authlua.auth.policy import Policy
 from authlua.auth.refusals import with_password
@@ -105,6 +106,7 @@ class PassdbChain:
         observe: Observe | None = None,
     ) -> None:
         self._observe = observe
+        self._about = {entry.id: about_database(entry, dialect) for entry in entries} if observe is not None else {}
         self._policy = policy
         if cache is not None:
             entries = [
@@ -381,6 +383,8 @@ class PassdbChain:
             entry = chain[at]
             request.log_name = entry.name
             request.credentials = None
+            if self._observe is not None:
+                self._observe("auth_passdb_request_started", request, self._about[entry.id], 0)
             started = perf_counter() if self._observe is not None else 0.0
             if entry.default_fields and not self._expand(entry, entry.default_fields, request):
                 result = INTERNAL_FAILURE
@@ -392,8 +396,9 @@ class PassdbChain:
             if result is OK and "noauthenticate" in fields:
                 result = NEXT
             if self._observe is not None:
-                cached = "" if self._cache is None or entry.cache_key is None else "hit" if request.cached else "miss"
-                found = {"passdb": entry.name, "result": result.name.lower(), "cache": cached}
+                found = {**self._about[entry.id], "result": result.name.lower()}
+                if self._cache is not None and entry.cache_key is not None:
+                    found["cache"] = "hit" if request.cached else "miss"
                 self._observe("auth_passdb_request_finished", request, found, perf_counter() - started)
             if entry.override_fields and not self._expand(entry, entry.override_fields, request):
                 result = INTERNAL_FAILURE

@@ -118,8 +118,7 @@ class Policy:
         if body is None:
             return failed
         try:
-            answer = await self._send("allow", request, body)
-            status, message = _judgement(answer)
+            status, message = await self._send("allow", request, body)
         except (Unreachable, ValueError) as error:
             self._log("warning", f"Policy server: {error}", request, {"event_name": "auth_policy_request_failed"})
             status, message = failed, ""
@@ -152,18 +151,21 @@ class Policy:
                 return None
         return body
 
-    async def _send(self, command: str, request: AuthRequest, attributes: Mapping[str, Any]) -> bytes:
+    async def _send(self, command: str, request: AuthRequest, attributes: Mapping[str, Any]) -> tuple[int, str]:
+        """What the server says to an ``allow``; to a ``report`` it has nothing to say."""
         content = json.dumps({**attributes, "tls": request.secured == "TLS"}, ensure_ascii=False, separators=(",", ":"))
         started = perf_counter()
-        outcome = "failed"
+        fields = {"mode": command, "result": "failed"}
         try:
-            body = await self._post(command, content)
-            outcome = "answered"
+            answer = await self._post(command, content)
+            judgement = _judgement(answer) if command == "allow" else (0, "")
+            fields["result"] = "answered"
+            if command == "allow":
+                fields["policy_response"] = str(judgement[0])
         finally:
             if self._observe is not None:
-                fields = {"mode": command, "result": outcome}
                 self._observe("auth_policy_request_finished", request, fields, perf_counter() - started)
-        return body
+        return judgement
 
     async def _post(self, command: str, content: str) -> bytes:
         url = self._options.server_url

@@ -13,6 +13,7 @@ from time import perf_counter
 
 from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import Log, Observe, Rule, Userdb, UserdbEntry
+from authlua.auth.events import about_database
 from authlua.auth.fields import FieldSetter
 from authlua.auth.refusals import with_password
 from authlua.auth.sharing import SharedUserdb
@@ -63,6 +64,7 @@ class UserdbChain:
         observe: Observe | None = None,
     ) -> None:
         self._observe = observe
+        self._about = {entry.id: about_database(entry, dialect) for entry in entries}
         if cache is not None:
             entries = [
                 entry if entry.cache_key is None else replace(entry, userdb=SharedUserdb(entry.userdb, entry.cache_key))
@@ -95,14 +97,17 @@ class UserdbChain:
             if entry is not self._entries[0] and entry.skipped(found=found):
                 continue
             request.log_name = entry.name
+            if self._observe is not None:
+                self._observe("auth_userdb_request_started", request, self._about[entry.id], 0)
             started = perf_counter() if self._observe is not None else 0.0
             if self._cache is None or entry.cache_key is None:
                 result = await self._ask(entry, request)
             else:
                 result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request)
             if self._observe is not None:
-                cached = "" if self._cache is None or entry.cache_key is None else "hit" if request.cached else "miss"
-                fields = {"userdb": entry.name, "result": result.name.lower(), "cache": cached}
+                fields = {**self._about[entry.id], "result": result.name.lower()}
+                if self._cache is not None and entry.cache_key is not None:
+                    fields["cache"] = "hit" if request.cached else "miss"
                 self._observe("auth_userdb_request_finished", request, fields, perf_counter() - started)
             rule = _rule(entry, result)
             if rule.success is not None:
@@ -231,7 +236,7 @@ class UserdbChain:
 
     def iterate(self) -> Listing:
         """The users of all userdbs, one after the other."""
-        return _Listing([entry.userdb for entry in self._entries])
+        return _Listing([(entry.userdb, self._about[entry.id]) for entry in self._entries], self._observe)
 
     def _expand(self, entry: UserdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
         for name, template in fields:
@@ -251,22 +256,39 @@ class UserdbChain:
 class _Listing:
     """The users of several userdbs."""
 
-    def __init__(self, userdbs: Sequence[Userdb]) -> None:
+    def __init__(self, userdbs: Sequence[tuple[Userdb, Mapping[str, str]]], observe: Observe | None) -> None:
         self._rest = iter(userdbs)
         self._open: Listing | None = None
+        self._observe = observe
+        self._about: Mapping[str, str] = {}
+        self._started = 0.0
 
     async def piece(self) -> Sequence[str]:
         """Some more names; a `ScriptError` when one of the userdbs cannot list its users."""
         while True:
             if self._open is None:
-                userdb = next(self._rest, None)
-                if userdb is None:
+                following = next(self._rest, None)
+                if following is None:
                     return ()
+                userdb, self._about = following
+                if self._observe is not None:
+                    self._observe("auth_userdb_request_started", None, self._about, 0)
+                    self._started = perf_counter()
                 self._open = userdb.iterate()
-            names = await self._open.piece()
+            try:
+                names = await self._open.piece()
+            except ScriptError:
+                self._tell(INTERNAL_FAILURE)
+                raise
             if names:
                 return names
+            self._tell(OK)
             self.close()
+
+    def _tell(self, result: UserdbResult) -> None:
+        if self._observe is not None:
+            fields = {**self._about, "result": result.name.lower()}
+            self._observe("auth_userdb_request_finished", None, fields, perf_counter() - self._started)
 
     def close(self) -> None:
         """Let go of the one that is being listed."""

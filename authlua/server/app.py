@@ -103,11 +103,13 @@ class App:
         else:
             fields = dict(reply.fields)
             success, code, reason = "no", fields.get("code"), fields.get("reason")
+        policy = self.core.auth.policy
         self.log.info(
             "auth_request_finished",
             success=success,
             user=request.user,
             original_user=None if request.original_user == request.user else request.original_user,
+            master_user=request.master_user,
             mech=request.mech,
             service=request.service,
             rip=request.rip,
@@ -115,12 +117,14 @@ class App:
             cached=request.cached,
             code=code,
             reason=reason,
+            error="internal failure" if code == "temp_fail" else None,
+            policy_result=None if policy is None else _policy_result(request),
+            policy_penalty=request.policy_delay or None,
             duration=round(duration * 1e6),
         )
         if self.metrics is not None:
             result = "ok" if isinstance(reply, Ok) else code or "fail"
             self.metrics.login(request.mech, request.service, result, duration)
-        policy = self.core.auth.policy
         if policy is not None and request.result is not None:
             self.tasks.start_soon(self._report, policy, request, request.result)
 
@@ -245,3 +249,7 @@ class App:
         self.hasher.close()
         self.waits.detach()
         self.ready.close()
+
+
+def _policy_result(request: AuthRequest) -> str:
+    return "refused" if request.policy_refused else "delayed" if request.policy_delay else "ok"

@@ -17,6 +17,7 @@ from authlua.auth import (
     PolicyOptions,
     Userdb,
     UserdbEntry,
+    about_request,
 )
 from authlua.config import DRIVER_KEYS, KEEPS_PASSWORDS, PassdbSettings, Settings, UserdbSettings, default_scheme
 from authlua.databases import (
@@ -163,6 +164,9 @@ def open_core(
         lua = settings.lua
         pool = Pool(zygote, write, max=lua.worker_max, timeout=lua.timeout, memory_limit=lua.memory_limit)
     loading = _Loading(scripts, Scripts(), pool, waits, write)
+    observe = _observer(lasting.metrics, write if settings.auth.debug else None, dialect)
+    if pool is not None:
+        pool.observe = observe
     try:
         # Dovecot numbers the masters' passdbs after the others (core:2.3.21.1:src/auth/auth.c:auth_preinit)
         ordered = sorted(settings.passdbs, key=lambda one: one.master)
@@ -215,7 +219,7 @@ def open_core(
         log=write,
         token_secret=lasting.token_secret,
         penalty=lasting.penalty if auth.penalty else None,
-        observe=_observer(lasting.metrics, write if auth.debug else None),
+        observe=observe,
     )
     core = Core(decisions, scripts, pool)
     core.stamps = before
@@ -245,17 +249,18 @@ def _policy(settings: Settings) -> PolicyOptions:
     )
 
 
-def _observer(metrics: Metrics | None, write: Write | None) -> Observe | None:
+def _observer(metrics: Metrics | None, write: Write | None, dialect: Dialect = Dialect.V2_3) -> Observe | None:
     """Counts events, and writes them into a debug log; `None` when nobody wants to know."""
     if metrics is None and write is None:
         return None
 
-    def observe(event: str, request: AuthRequest, fields: Mapping[str, str], seconds: float) -> None:
+    def observe(event: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
         if metrics is not None:
             metrics.event(event, fields, seconds)
         if write is not None:
-            known = {name: value for name, value in fields.items() if value}
-            write("debug", event, request, {**known, "duration": round(seconds * 1e6)})
+            about = {} if request is None else about_request(request, dialect)
+            duration = {"duration": round(seconds * 1e6)} if event.endswith("_finished") else {}
+            write("debug", event, None, {**about, **fields, **duration})
 
     return observe
 
@@ -293,6 +298,7 @@ def _passdb(settings: Settings, one: PassdbSettings, id: int, loading: _Loading)
         passdb=passdb,
         id=id,
         name=one.name or one.driver,
+        driver=one.driver,
         result_success=RULES[one.result_success],
         result_failure=RULES[one.result_failure],
         result_internalfail=RULES[one.result_internalfail],
@@ -385,6 +391,7 @@ def _userdb(settings: Settings, one: UserdbSettings, id: int, loading: _Loading)
         userdb=userdb,
         id=id,
         name=one.name or one.driver,
+        driver=one.driver,
         result_success=RULES[one.result_success],
         result_failure=RULES[one.result_failure],
         result_internalfail=RULES[one.result_internalfail],

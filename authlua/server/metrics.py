@@ -51,6 +51,10 @@ class Metrics:
 
         self._logins = counter("auth_requests", "Logins by how they ended.", "mech", "service", "result")
         self._login_time = histogram("auth_request_duration", "From AUTH to the verdict, client included.", "mech")
+        self._started = {
+            "auth_passdb_request_started": counter("passdb_requests_started", "Questions put to passdbs.", "passdb"),
+            "auth_userdb_request_started": counter("userdb_requests_started", "Questions put to userdbs.", "userdb"),
+        }
         self._counters = {
             "auth_passdb_request_finished": counter(
                 "passdb_requests", "Questions to passdbs by their answers.", "passdb", "result", "cache"
@@ -61,11 +65,13 @@ class Metrics:
             "auth_policy_request_finished": counter(
                 "policy_requests", "Requests to the policy server.", "mode", "result"
             ),
+            "auth_worker_request_finished": counter("worker_requests", "Calls of workers.", "command", "result"),
         }
         self._histograms = {
             "auth_passdb_request_finished": histogram("passdb_request_duration", "Of a passdb's answer.", "passdb"),
             "auth_userdb_request_finished": histogram("userdb_request_duration", "Of a userdb's answer.", "userdb"),
             "auth_policy_request_finished": histogram("policy_request_duration", "Of the server's answer.", "mode"),
+            "auth_worker_request_finished": histogram("worker_request_duration", "Of a worker's answer.", "command"),
         }
 
     def login(self, mech: str, service: str, result: str, seconds: float) -> None:
@@ -78,10 +84,20 @@ class Metrics:
         self._child(self._login_time, mech).observe(seconds)
 
     def event(self, name: str, fields: Mapping[str, str], seconds: float) -> None:
-        """An event with the labels of its counter as *fields*; the first of them is the histogram's."""
-        values = tuple(fields.values())
-        self._child(self._counters[name], *values).inc()
-        self._child(self._histograms[name], values[0]).observe(seconds)
+        """An event of this name, with Dovecot's fields."""
+        if name in self._started:
+            self._child(self._started[name], _database(fields)).inc()
+            return
+        what: str
+        match name:
+            case "auth_policy_request_finished":
+                what, *more = fields["mode"], fields["result"]
+            case "auth_worker_request_finished":
+                what, *more = fields["command"], "failed" if "error" in fields else "answered"
+            case _:
+                what, *more = _database(fields), fields["result"], fields.get("cache", "")
+        self._child(self._counters[name], what, *more).inc()
+        self._child(self._histograms[name], what).observe(seconds)
 
     def _child(self, metric: "MetricWrapperBase", *values: str) -> Any:
         key = (metric._name, *values)
@@ -113,6 +129,12 @@ class Metrics:
         end = b"# EOF\n"
         counted, present = map(generate_latest, (self._registry, now))
         return bytes(counted.removesuffix(end) + present)
+
+
+def _database(fields: Mapping[str, str]) -> str:
+    """The name of a passdb or userdb; 2.3 has that in a field of its own."""
+    kind = "passdb" if "passdb" in fields else "userdb"
+    return fields.get(f"{kind}_name") or fields[kind]
 
 
 async def serve_metrics(app: "App", listener: "Listener", sock: socket.socket) -> None:

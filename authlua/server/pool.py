@@ -8,10 +8,12 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import trio
 
+from authlua.auth import Observe
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
@@ -37,25 +39,25 @@ Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 class WorkerCall(Errand):
     """One call of a script's function in a worker."""
 
-    __slots__ = ("_database", "_function", "_number", "_password", "_pool", "request")
+    __slots__ = ("_database", "_password", "_pool", "function", "number", "request")
 
     def __init__(
         self, pool: "Pool", database: int, function: str, request: AuthRequest | None, password: Secret | None = None
     ) -> None:
         self._pool = pool
         self._database = database
-        self._function = function
+        self.function = function
         self._password = password
-        self._number = 0
+        self.number = 0
         self.request = request
 
     def start(self, report: Callable[[Outcome], None]) -> None:
         state = self.request.state() if self.request is not None else None
         password = self._password.reveal() if self._password is not None else None
-        self._number = self._pool.submit(self, (self._database, self._function, state, password), report)
+        self.number = self._pool.submit(self, (self._database, self.function, state, password), report)
 
     def cancel(self) -> None:
-        self._pool.forget(self._number)
+        self._pool.forget(self.number)
 
 
 class WorkerListing(Errand):
@@ -165,6 +167,8 @@ class Pool:
 
     def __init__(self, zygote: Zygote, log: Log, *, max: int, timeout: float, memory_limit: int) -> None:
         self._zygote = zygote
+        self.observe: Observe | None = None
+        """Hears of each call."""
         self._log = log
         self._max = max
         self._timeout = timeout
@@ -474,6 +478,31 @@ def _died(worker: _Process) -> ScriptError:
     return ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")
 
 
+COMMANDS = {
+    ("passdb", "verify_plain"): "PASSV",
+    ("passdb", "lookup"): "PASSL",
+    ("passdb", "set_credentials"): "SETCRED",
+    ("userdb", "lookup"): "USER",
+}
+"""What Dovecot's auth process would say to its workers (``core:2.4.1:src/auth/auth-worker-connection.c``)."""
+
+
+async def _ask(pool: Pool, kind: str, call: WorkerCall) -> Any:
+    """The worker's reply; whoever observes hears how that went."""
+    if pool.observe is None:
+        return await call
+    started = perf_counter()
+    fields = {"command": COMMANDS[kind, call.function]}
+    try:
+        return await call
+    except ScriptError as failure:
+        fields["error"] = str(failure)
+        raise
+    finally:
+        fields["command_id"] = str(call.number)
+        pool.observe("auth_worker_request_finished", call.request, fields, perf_counter() - started)
+
+
 class WorkerPassdb:
     """A passdb whose script runs in workers."""
 
@@ -487,17 +516,19 @@ class WorkerPassdb:
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password?"""
-        result, fields, text = await WorkerCall(self._pool, self._number, "verify_plain", request, password)
+        call = WorkerCall(self._pool, self._number, "verify_plain", request, password)
+        result, fields, text = await _ask(self._pool, "passdb", call)
         return PassdbReply(PassdbResult(result), fields, text)
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's stored password and fields."""
-        result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request, request.password)
+        call = WorkerCall(self._pool, self._number, "lookup", request, request.password)
+        result, fields, text = await _ask(self._pool, "passdb", call)
         return PassdbReply(PassdbResult(result), fields, text)
 
     async def _set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
         """Keep *stored* as the user's password from now on."""
-        await WorkerCall(self._pool, self._number, "set_credentials", request, stored)
+        await _ask(self._pool, "passdb", WorkerCall(self._pool, self._number, "set_credentials", request, stored))
         return True
 
 
@@ -511,7 +542,8 @@ class WorkerUserdb:
 
     async def lookup(self, request: AuthRequest) -> UserdbReply:
         """The user's fields."""
-        result, fields, text = await WorkerCall(self._pool, self._number, "lookup", request)
+        call = WorkerCall(self._pool, self._number, "lookup", request)
+        result, fields, text = await _ask(self._pool, "userdb", call)
         return UserdbReply(UserdbResult(result), fields, text)
 
     def iterate(self) -> WorkerListing:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -50,15 +50,22 @@ class Site:
     """A house, and the policy server that answers it from a list."""
 
     def __init__(self, dialect: Dialect = Dialect.V2_3, **more: Any) -> None:
+        self.events: list[tuple[str, dict[str, str]]] = []
         users: dict[str, Any] = {
             "ok@x": {"password": "{PLAIN}pass"},
             "down": ScriptError("down"),
             "off": PassdbResult.USER_DISABLED,
             "old": PassdbResult.PASS_EXPIRED,
         }
-        self.house = House(users, users, dialect=dialect, verbose=True, policy=options(dialect, **more))
+        self.house = House(
+            users, users, dialect=dialect, verbose=True, policy=options(dialect, **more), observe=self.observe
+        )
         self.asked: list[Asked] = []
         self.slept = 0.0
+
+    def observe(self, event: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
+        if event.startswith("auth_policy"):
+            self.events.append((event, dict(fields)))
 
     def login(
         self, user: str = "ok@x", password: str = "pass", *answers: Any, params: Sequence[tuple[str, str | None]] = ()
@@ -306,3 +313,16 @@ def test_a_mech_that_looks_twice_is_one_attempt() -> None:
     site.asked.clear()
     assert site.run(policy.allows_attempt(site.request), []) is True
     assert site.asked == []
+
+
+def test_each_question_is_an_event() -> None:
+    """With the number that was answered; a report has none, nor has a question without an answer."""
+    site = Site()
+    site.login("ok@x", "pass", {"status": 3, "msg": ""}, reply(500, b""))
+    site.report()
+    name = "auth_policy_request_finished"
+    assert site.events == [
+        (name, {"mode": "allow", "result": "answered", "policy_response": "3"}),
+        (name, {"mode": "allow", "result": "failed"}),
+        (name, {"mode": "report", "result": "answered"}),
+    ]

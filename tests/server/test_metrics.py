@@ -81,6 +81,7 @@ async def test_logins_and_answers_are_counted(tmp_path: Path) -> None:
         ("miss", "lua", "user_unknown"): 1,
         ("miss", "lua", "internal_failure"): 1,
     }
+    assert found["authlua_passdb_requests_started_total", "lua"] == 5
     assert found["authlua_connections", "client"] == 1
     assert (found["authlua_cache_hits_total",], found["authlua_cache_misses_total",]) == (2, 3)
 
@@ -123,11 +124,14 @@ def test_events_are_in_the_debug_log() -> None:
     run(house.auth.lookup_passdb(new_request([("service", "x")], id=1), "t"))
     assert isinstance(run(house.auth.lookup_user(new_request([("service", "x")], id=1), "t")), UserFound)
     assert [(level, text) for level, text, _ in lines] == [
+        ("debug", "auth_passdb_request_started"),
         ("debug", "auth_passdb_request_finished"),
+        ("debug", "auth_userdb_request_started"),
         ("debug", "auth_userdb_request_finished"),
     ]
-    assert lines[0][2].keys() == {"passdb", "result", "duration"}
-    assert lines[0][2]["result"] == "ok"
+    assert lines[1][2]["result"] == "ok"
+    assert (lines[1][2]["user"], lines[1][2]["service"]) == ("t", "x")
+    assert ("duration" in lines[0][2], "duration" in lines[1][2]) == (False, True)
 
 
 def test_nothing_is_observed_when_nobody_wants_to_know() -> None:

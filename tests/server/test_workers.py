@@ -155,6 +155,19 @@ async def test_a_worker_sees_the_request_and_its_reply_comes_back(house: House) 
     assert dict(fields).items() >= expected.items()
 
 
+async def test_each_call_is_an_event(house: House) -> None:
+    """By the command that Dovecot's auth process would send; one that fails says why."""
+    events: list[tuple[str, dict[str, str]]] = []
+    house.pool.observe = lambda event, request, fields, seconds: events.append((event, dict(fields)))
+    await house.lookup("t")
+    with pytest.raises(ScriptError):
+        await house.lookup("raise")
+    (name, first), (_, second) = events
+    assert (name, first["command"]) == ("auth_worker_request_finished", "PASSL")
+    assert int(first["command_id"]) < int(second["command_id"])
+    assert ("error" in first, "boom" in second["error"]) == (False, True)
+
+
 async def test_userdb_and_list_go_to_workers_too(house: House) -> None:
     """A long list in pieces."""
     request = new_request([("service", "lmtp")], id=1)
