@@ -190,7 +190,7 @@ def callbacks(
             decoded = text(name).encode("utf-8", "surrogateescape").decode()
         except UnicodeDecodeError:
             raise Refusal("mailbox name is not valid UTF-8") from None
-        found = Mailbox(user_of(item).storage, decoded, flags)
+        found = _told(Mailbox, user_of(item).storage, decoded, flags)
         return True, MailboxHandle(found), lua_string(found.vname), lua_string(found.name)
 
     def var_expand(item: object, template: bytes) -> tuple[object, ...]:
