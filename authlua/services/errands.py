@@ -1,5 +1,8 @@
 """How errands are waited for on trio, and the services that cores wish for by name."""
 
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import trio
@@ -27,26 +30,35 @@ async def wait_for(errand: Errand) -> Any:
     return outcomes[0].value
 
 
+SERVICES = {
+    "dict": ("dicts", "submit"),
+    "dns": ("dns", "submit"),
+    "doveadm": ("doveadm", "submit"),
+    "http": ("http_client", "submit"),
+    "imap_login": ("imap", "log_in"),
+    "redis": ("redis_client", "submit"),
+    "sleep": ("errands", "sleep"),
+    "state": ("state", "submit"),
+}
+"""The file and the function behind each name; a file is loaded when it is first wanted."""
+
+
+@lru_cache
+def _service(name: str) -> Callable[..., Awaitable[tuple[Any, ...]]]:
+    file, function = SERVICES[name]
+    found: Callable[..., Awaitable[tuple[Any, ...]]] = getattr(import_module(f"authlua.services.{file}"), function)
+    return found
+
+
 async def fulfil(service: Service) -> Any:
     """The answer to *service*, as plain values."""
-    match service.name:
-        case "http":
-            from authlua.services import http_client
+    return tuple(await _service(service.name)(*service.arguments))
 
-            return tuple(await http_client.submit(*service.arguments))
-        case "redis":
-            from authlua.services import redis_client
 
-            return await redis_client.submit(*service.arguments)
-        case "state":
-            from authlua.services import state
-
-            return await state.submit(*service.arguments)
-        case "imap_login":
-            from authlua.services.imap import log_in
-
-            return tuple(await log_in(*service.arguments))
-    raise AssertionError(f"there is no service {service.name}")
+async def sleep(seconds: float) -> tuple[()]:
+    """Wait; unlike the wish `Sleep`, a worker is free for others meanwhile."""
+    await trio.sleep(seconds)
+    return ()
 
 
 def fulfil_now(service: Service) -> Any:

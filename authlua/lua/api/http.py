@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from authlua.lua.api import settings
 from authlua.lua.calls import Calls, Refusal
 from authlua.lua.conversion import c_string, lua_string, text
 from authlua.urls import parse_url
@@ -121,20 +122,6 @@ _DEFAULTS_2_4 = {
 }
 """What 2.3 has no option for, and no limit (``core:2.4.4:src/lib-http/http-client-settings.c``)."""
 
-_UNITS = {
-    "milliseconds": 0.001,
-    "msecs": 0.001,
-    "ms": 0.001,
-    "seconds": 1,
-    "secs": 1,
-    "minutes": 60,
-    "mins": 60,
-    "hours": 3600,
-    "days": 86400,
-    "weeks": 604800,
-}
-_UNSIGNED = 2**32
-
 
 def _options_2_3(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     """Raises `Refusal` with 2.3's text. Names it does not know do not count."""
@@ -155,7 +142,7 @@ def _options_2_3(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
             if lua_type != "table":
                 raise Refusal(f"Bad argument #-1, expected struct event got {lua_type}")
         else:
-            if lua_type != "number" or value != value or value % 1 or not 0 <= value < _UNSIGNED:
+            if lua_type != "number" or value != value or value % 1 or not 0 <= value < settings.UNSIGNED:
                 raise Refusal(f"Invalid HTTP client setting: {name}: non-negative number expected")
             value = value / 1000 if kind == _MILLISECONDS else int(value)
         if option:
@@ -207,59 +194,12 @@ def _options_2_4(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     return options
 
 
-def _time(said: str) -> float:
-    """Seconds; 0 for no limit."""
-    if said in ("infinite", "unlimited"):
-        return 86400.0 * 365
-    match = re.fullmatch(r"([0-9]+) *([A-Za-z]*)", said)
-    if match is None:
-        raise ValueError(f"Invalid time interval: {said}")
-    number, unit = int(match[1]), match[2].lower()
-    if not unit:
-        if number:
-            raise ValueError(f"Time interval '{said}' is missing units (add e.g. 's' for seconds)")
-        return 0
-    for name, seconds in _UNITS.items():
-        if name.startswith(unit) and unit not in ("m", "mi"):
-            return number * seconds
-    if unit in ("m", "mi"):
-        return number * 60
-    raise ValueError(f"Invalid time interval: {said}")
-
-
-def _number(said: str) -> int:
-    if said == "unlimited":
-        return _UNSIGNED - 1
-    if re.fullmatch(r"-[0-9]+", said):
-        raise ValueError(f"Invalid number {said}: Number too small")
-    if not re.fullmatch(r"[0-9]+", said):
-        raise ValueError(f"Invalid number {said}: Not a valid number")
-    if int(said) >= _UNSIGNED:
-        raise ValueError(f"Invalid number {said}: Number too large")
-    return int(said)
-
-
-def _switch(said: str) -> bool:
-    if said.lower() in ("yes", "y", "1"):
-        return True
-    if said.lower() == "no":
-        return False
-    raise ValueError(f"Invalid boolean value: {said} (use yes or no)")
-
-
-def _size(said: str) -> int:
-    match = re.fullmatch(r"([0-9]+) *([bkmgt]?)(?:i?b)?", said.lower())
-    if match is None and said != "unlimited":
-        raise ValueError(f"Invalid size: {said}")
-    return 0 if match is None else int(match[1]) << 10 * "bkmgt".index(match[2] or "b")
-
-
 _READ: Mapping[int, Callable[[str], Any]] = {
     _TEXT: str,
-    _SWITCH: _switch,
-    _NUMBER: _number,
-    _TIME: _time,
-    _SIZE: _size,
+    _SWITCH: settings.read_switch,
+    _NUMBER: settings.read_number,
+    _TIME: settings.read_time,
+    _SIZE: settings.read_size,
 }
 
 
