@@ -291,20 +291,6 @@ local function explained(message, thread)
   end))
 end
 
-local function leave(call, abandoned)
-  core.current = nil
-  if leased[call] then
-    leased[call] = nil
-    host.left(call, abandoned == true)
-  end
-  if debugging[call] then
-    debugging[call] = nil
-  end
-  if passthrough[call] then
-    core.leak(call)
-  end
-end
-
 -- ## Globals
 --
 -- In Dovecot calls run one after the other, so a script may keep what belongs to a login in a global, often for want
@@ -317,7 +303,7 @@ local known, known_count = {}, 0  -- the globals as calls that are over have lef
 local has_waited = false          -- until a call has, nobody keeps account
 local overlays = {}       -- call → the globals that it has set and others must not see
 
--- Calls that are over may have set globals.
+-- What a call that is over has set is there for all. Done each time one is, no call finds what is not settled.
 local function settle()
   local count = 0
   for name, value in next, globals do
@@ -370,7 +356,6 @@ local function take_out(call)
 end
 
 local function put_back(call)
-  settle()
   local overlay = overlays[call]
   if overlay then
     overlays[call] = nil
@@ -380,6 +365,23 @@ local function put_back(call)
       end
       rawset(globals, name, value)
     end
+  end
+end
+
+local function leave(call, abandoned)
+  core.current = nil
+  if leased[call] then
+    leased[call] = nil
+    host.left(call, abandoned == true)
+  end
+  if debugging[call] then
+    debugging[call] = nil
+  end
+  if passthrough[call] then
+    core.leak(call)
+  end
+  if has_waited then
+    settle()
   end
 end
 
@@ -419,9 +421,6 @@ local function begin(fn, call, user, flags, password)
   end
   slot.call = call
   core.current = call
-  if has_waited then
-    settle()
-  end
   return step(slot, resume(slot.coroutine, fn, call, user, flags, password))
 end
 

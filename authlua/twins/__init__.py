@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from authlua.twins.http import Http
 from authlua.twins.operations import Operation, Waits
 from authlua.twins.resources import Leases
 from authlua.twins.sockets import Sockets
@@ -23,9 +24,11 @@ _threads = Threads(THREADS)
 def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
     """The functions for one Lua state."""
     leases = Leases(waits)
+    sockets = Sockets(waits, leases, _threads)
     return {
         "left": leases.left,
         "finish": Operation.now,
-        **Sockets(waits, leases, _threads).functions(),
+        **sockets.functions(),
+        **Http(waits, sockets).functions(),
         **Tls(waits, leases).functions(),
     }

@@ -188,7 +188,7 @@ class Tcp(Resource):
         start = 0
         while (end := buffer.find(b"\n", start)) < 0:
             start = len(buffer)
-            problem = yield from self._more(deadline)
+            problem = yield from self.more(deadline)
             if problem is not None:
                 return None, problem, prefix + self._take(len(buffer)).replace(b"\r", b"")
         return prefix + self._take(end + 1)[:-1].replace(b"\r", b""), None, None
@@ -196,7 +196,7 @@ class Tcp(Resource):
     def receive_all(self, prefix: bytes, deadline: float) -> Generator[Want, bool, Answer]:
         """All until the other side ends."""
         while True:
-            problem = yield from self._more(deadline)
+            problem = yield from self.more(deadline)
             if problem is not None:
                 data = prefix + self._take(len(self.buffer))
                 if problem == CLOSED and data:
@@ -207,7 +207,7 @@ class Tcp(Resource):
         """*count* bytes, of which *prefix* is the beginning."""
         count -= len(prefix)
         while len(self.buffer) < count or (count == 0 and not prefix and self.sock is None):
-            problem = yield from self._more(deadline)
+            problem = yield from self.more(deadline)
             if problem is not None:
                 return None, problem, prefix + self._take(len(self.buffer))
         return prefix + self._take(max(0, count)), None, None
@@ -217,7 +217,7 @@ class Tcp(Resource):
         del self.buffer[:count]
         return data
 
-    def _more(self, deadline: float) -> Generator[Want, bool, bytes | None]:
+    def more(self, deadline: float) -> Generator[Want, bool, bytes | None]:
         """Read some more; what is wrong if nothing came."""
         while self.sock is not None and not self.unready:
             try:
@@ -359,6 +359,8 @@ class Sockets:
             "host_name": lambda: socket.gethostname().encode(),
         }
 
+    text = staticmethod(error_text)
+
     def connect(self, call: int | None, tcp: Tcp, host: bytes, port: bytes) -> Answer:
         """Connect *tcp*."""
         return begin(self._connect(call, tcp, host, port), self._waits)
@@ -368,12 +370,12 @@ class Sockets:
             return None, TIMEOUT
         deadline = tcp.deadline
         try:
-            found = yield from self._find(host, port, tcp._family)
+            found = yield from self.find(host, port, tcp._family)
         except OSError as error:
             return None, error_text(error)
         return (yield from tcp.connect(found, deadline))
 
-    def _find(self, host: bytes, port: bytes, family: int) -> Generator[Want, bool, list[Any]]:
+    def find(self, host: bytes, port: bytes, family: int) -> Generator[Want, bool, list[Any]]:
         """The addresses of *host*; what is an address already needs no thread."""
         question = (host or None, port or None, family, socket.SOCK_STREAM, 0)
         try:

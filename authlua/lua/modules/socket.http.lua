@@ -1,5 +1,7 @@
 -- LuaSocket's "socket.http": HTTP/1.1 requests over sockets of ours, or whatever the script's `create` gives.
 
+local core = ...
+local host, waited = core.host, core.waited
 local socket = require("socket")
 local url = require("socket.url")
 local ltn12 = require("ltn12")
@@ -91,11 +93,11 @@ end
 local steps = {}
 steps.__index = steps
 
-function http.open(host, port, create)
+function http.open(name, port, create)
   local connection = setmetatable({ c = try(create()) }, steps)
   connection.try = socket.newtry(function() connection:close() end)
   connection.try(connection.c:settimeout(http.TIMEOUT))
-  connection.try(connection.c:connect(host, port))
+  connection.try(connection.c:connect(name, port))
   return connection
 end
 
@@ -175,11 +177,11 @@ local function login(user, password)
 end
 
 local function fields_of(request, proxy)
-  local host = request.host
+  local where = request.host
   if tostring(request.port) ~= tostring(SCHEMES[request.scheme].port) then
-    host = host .. ":" .. tostring(request.port)
+    where = where .. ":" .. tostring(request.port)
   end
-  local fields = { ["user-agent"] = http.USERAGENT, host = host, connection = "close, TE", te = "trailers" }
+  local fields = { ["user-agent"] = http.USERAGENT, host = where, connection = "close, TE", te = "trailers" }
   if request.user and request.password then
     fields.authorization = login(request.user, url.unescape(request.password))
   end
@@ -195,9 +197,17 @@ local function fields_of(request, proxy)
   return fields
 end
 
+-- What an ordinary URL consists of, without taking it apart further.
+local function quick_parts(where)
+  local scheme, name, port, uri = where:match("^(http)://([%w%.%-]+):?(%d*)(/[^#;]*)$")
+  if scheme and not http.PROXY then
+    return { scheme = scheme, host = name, port = port, uri = uri }
+  end
+end
+
 -- All that has to be known of a request, from its URL and what the script said besides, which counts more.
 local function complete(wanted)
-  local request = wanted.url and url.parse(wanted.url, DEFAULT) or {}
+  local request = wanted.target and quick_parts(wanted.url) or wanted.url and url.parse(wanted.url, DEFAULT) or {}
   for name, value in pairs(wanted) do
     request[name] = value
   end
@@ -215,7 +225,7 @@ local function complete(wanted)
     try(nil, "invalid host '" .. tostring(request.host) .. "'")
   end
   local proxy = request.proxy or http.PROXY
-  if not wanted.uri then
+  if not request.uri then
     request.uri = url.build(proxy and request or {
       path = try(request.path, "invalid path 'nil'"),
       params = request.params,
@@ -269,21 +279,68 @@ local function follow(wanted, location)
   return result, code, fields, status
 end
 
-function perform(wanted)
+-- A connection with the request sent, its status line and fields if they have come, and the body if it is `target`'s.
+local exchange, client = host.http_exchange, core.tcp_methods
+local function sent(request, target)
+  local head = request_line(request.method, request.uri) .. field_lines(request.headers)
+  if request.create ~= socket.tcp or request.step or request.source and not target then
+    local connection = http.open(request.host, request.port, request.create)
+    connection.try(connection.c:send(head))
+    if request.source then
+      connection:sendbody(request.headers, request.source, request.step)
+    end
+    return connection
+  end
+  local sock, trouble, status, lines, body = waited(exchange(
+    request.host, tostring(request.port), http.TIMEOUT or -1, head .. (target and target.body or ""), target ~= nil))
+  if not sock then
+    try(nil, trouble)
+  end
+  local connection = setmetatable({ c = core.object(sock, client) }, steps)
+  connection.try = socket.newtry(function() connection:close() end)
+  return connection, trouble, status, lines, body
+end
+
+-- The fields in `lines`, which may be folded; nil when one is none.
+local function fields_in(lines)
+  local fields = {}
+  if lines:find("\n[ \t]") then
+    lines = lines:gsub("\n([ \t])", "%1")
+  end
+  for line in lines:gmatch("([^\n]*)\n") do
+    local name, value = line:match("^(.-):%s*(.*)")
+    if not name then
+      return nil
+    end
+    name = name:lower()
+    fields[name] = fields[name] and fields[name] .. ", " .. value or value
+  end
+  return fields
+end
+
+function perform(wanted, target)
   local request = complete(wanted)
-  local connection = http.open(request.host, request.port, request.create)
-  connection.try(connection.c:send(request_line(request.method, request.uri) .. field_lines(request.headers)))
-  if request.source then
-    connection:sendbody(request.headers, request.source, request.step)
+  local connection, trouble, status, lines, body = sent(request, target)
+  local code, fields
+  if trouble then
+    connection.try(nil, trouble)
+  elseif status then
+    code = connection.try(tonumber(status:match("HTTP/%d*%.%d* (%d%d%d)")), status)
+    fields = connection.try(fields_in(lines), "malformed reponse headers")
+  else
+    code, status = connection:receivestatusline()
+    if not code then
+      connection:receive09body(status, request.sink, request.step)
+      return 1, 200
+    elseif code == 408 then
+      return 1, code
+    end
+    fields = connection:receiveheaders()
   end
-  local code, status = connection:receivestatusline()
-  if not code then
-    connection:receive09body(status, request.sink, request.step)
-    return 1, 200
-  elseif code == 408 then
-    return 1, code
+  if body then
+    target[1] = body
+    return 1, code, fields, status
   end
-  local fields = connection:receiveheaders()
   while code == 100 do
     code, status = connection:receivestatusline()
     fields = connection:receiveheaders()
@@ -300,12 +357,11 @@ function perform(wanted)
 end
 
 function http.genericform(where, body)
-  local target = {}
+  local target = { body = body and tostring(body) }
   local request = { url = where, sink = ltn12.sink.table(target), target = target }
   if body then
-    body = type(body) == "number" and tostring(body) or body
-    request.source = ltn12.source.string(body)
-    request.headers = { ["content-length"] = #body, ["content-type"] = "application/x-www-form-urlencoded" }
+    request.source = ltn12.source.string(target.body)
+    request.headers = { ["content-length"] = #target.body, ["content-type"] = "application/x-www-form-urlencoded" }
     request.method = "POST"
   end
   return request
@@ -316,7 +372,7 @@ http.request = socket.protect(function(wanted, body)
     return perform(wanted)
   end
   local request = http.genericform(wanted, body)
-  local _, code, fields, status = perform(request)
+  local _, code, fields, status = perform(request, request.target)
   return concat(request.target), code, fields, status
 end)
 
