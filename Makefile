@@ -1,7 +1,7 @@
 # authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-2.4 differential conformance mutants check bench guard lock setup clients clean
+.PHONY: help run test test-2.4 differential conformance reloads mutants check bench guard lock setup clients clean
 
 BENCH_SECONDS = 1
 BENCH_ROUNDS = 5
@@ -29,6 +29,9 @@ differential: setup ## ask a real Dovecot and authlua the same about every kind 
 
 conformance: setup clients ## generated sessions for Dovecot and authlua: SESSIONS=20000 of each, at most SECONDS=3600, SEED=1
 	.venv/bin/python -m tests.conformance.run --sessions $(SESSIONS) --seconds $(SECONDS) --seed $(SEED)
+
+reloads: setup ## reload a server 200 times while clients log in; none may fail
+	AUTHLUA_RELOADS=200 .venv/bin/pytest tests/server/test_runaways.py -k reloads
 
 mutants: setup ## spoil authlua in many small ways; the conformance kit has to notice each
 	.venv/bin/python -m tests.conformance.mutants

@@ -1,5 +1,6 @@
 """The other rows of the targets table, one function each. A row is what it says it is: see `Row`."""
 
+import base64
 import os
 import resource
 import socket
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from authlua.conformance.raw import RawConnection
 from bench.load import Load, build, load
 from bench.servers import ROOT, Authlua, Dovecot, descendants, memory
 
@@ -322,6 +324,67 @@ def lists(seconds: float, rounds: int) -> Iterator[Row]:
         )
 
 
+def wild(seconds: float, rounds: int) -> Iterator[Row]:
+    """How long others wait while one login after the other, up to 20 a second, goes wild."""
+    calm = "500 logins/s on 20 connections"
+    with tempfile.TemporaryDirectory() as directory:
+        module = Path(directory, "crash")
+        module.with_suffix(".c").write_text("int luaopen_crash(void *l) { (void)l; return *(volatile int *)0; }")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", f"{module}.so", f"{module}.c"], check=True)
+        limits = f"timeout = '3s'\nmemory_limit = '16M'\ncpath = ['{directory}/?.so']"
+        config = {"lua": limits, "auth": "failure_delay = '0s'\ninternal_failure_delay = '0s'\npenalty = false"}
+        for worker in False, True:
+            acts = {"loop": "loops", "eat": "eats memory", "exit": "calls os.exit", "crash": "crashes in C"}
+            acts[""] = "does nothing wrong"
+            if not worker:
+                del acts["crash"]  # there it would take the server with it
+            with Authlua(HERE / "wild.lua", worker=worker, config=config) as server:
+                for act, what in acts.items():
+                    seen, calls = [], 0
+                    for _ in range(rounds):
+                        with _one_after_the_other(server.sockets["client"], act) as done:
+                            run = load(server.sockets["client"], c=20, k=16, w=0.5, t=max(4, seconds), r=500, x=True)
+                        if run.failed:
+                            raise RuntimeError(f"{act}: {run.failed} other logins failed")
+                        seen.append(run.p99)
+                        calls += len(done)
+                    p99 = statistics.median(seen)
+                    yield Row(
+                        f"p99 of others ({calm}) while a script {'in a worker' if worker else 'in the server'} {what}",
+                        "≤ 50 ms",
+                        f"{p99 / 1e3:.1f} ms" + (f", {calls} such calls" if act else ""),
+                        p99 <= 50e3,
+                    )
+
+
+@contextmanager
+def _one_after_the_other(path: Path, user: str) -> Iterator[list[bytes]]:
+    """Logins of *user*, each when the last one has been answered, 20 a second at most; the answers.
+
+    Nobody for an empty name.
+    """
+    answers: list[bytes] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        with RawConnection.connect(path) as client:
+            client.handshake(pid=4242)
+            response = base64.b64encode(f"\0{user}\0pass".encode()).decode()
+            while not stop.wait(0.05):
+                number = len(answers) + 1
+                answers.extend(client.ask(f"AUTH\t{number}\tPLAIN\tservice=imap\tno-penalty\tresp={response}"))
+
+    thread = threading.Thread(target=run)
+    if user:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        if user:
+            thread.join()
+
+
 ROWS: dict[str, Any] = {
     "http": http,
     "slow": slow,
@@ -332,4 +395,5 @@ ROWS: dict[str, Any] = {
     "start": start,
     "flight": flight,
     "lists": lists,
+    "wild": wild,
 }

@@ -40,9 +40,9 @@ class ScriptOptions(NamedTuple):
     limits: Limits = LIMITS
     """What ``req:password_verify`` may cost."""
     budget: int = 0
-    """How many instructions a call may run without waiting, up to twice that; 0: as many as it likes."""
-    steps: int = 200
-    """How many times 2.5 million instructions, or *budget*, may run outside of calls, as when the script loads."""
+    """How many instructions a call may run without waiting; 0: as many as it likes."""
+    loading: int = 500_000_000
+    """How many instructions may run outside of calls, as when the script loads."""
     memory_limit: int = 0
     """Bytes of one Lua state; 0: no limit."""
     twins: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Refusal(Exception):
 class Calls:
     """The requests an engine serves at the moment, each under the number Lua knows it by."""
 
-    __slots__ = ("bug", "definition", "definitions", "log", "options", "requests", "rules", "script", "table")
+    __slots__ = ("bug", "definition", "definitions", "log", "lower", "options", "requests", "rules", "script", "table")
 
     def __init__(self, script: str, database: str, rules: Rules, options: ScriptOptions, log: ScriptLog) -> None:
         self.script = script
@@ -84,6 +84,8 @@ class Calls:
         self.options = options
         self.log = log
         self.requests: dict[int, AuthRequest] = {}
+        self.lower: Callable[[], None] | None = None
+        """Limits the memory again that was lifted for a call."""
         self.table: Callable[[Any], Any]
         """Makes Lua tables, while the engine is open."""
         self.bug: BaseException | None = None
@@ -95,6 +97,11 @@ class Calls:
         if request is None:
             raise Refusal("auth_request is used after its call has returned")
         return request
+
+    def lowered(self) -> None:
+        """A call of Lua's has its arguments: memory is limited again."""
+        assert self.lower is not None, "only what was lifted is lowered"
+        self.lower()
 
     def definition_of(self, call: int | None) -> Definition:
         """Whom *call* is for."""

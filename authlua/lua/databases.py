@@ -9,7 +9,7 @@ from authlua.errors import ScriptError
 from authlua.lua.calls import DEFAULTS, Definition, ScriptLog, ScriptOptions
 from authlua.lua.conversion import c_string, text
 from authlua.lua.detect import detect
-from authlua.lua.engine import MISSING, RAISED, WISH, Engine
+from authlua.lua.engine import MISSING, RAISED, WISH, Engine, Full, Step
 from authlua.lua.replies import PASSDB_LOOKUP, PASSWORD_VERIFY, SET_CREDENTIALS, USERDB_LOOKUP, Judge, users
 from authlua.lua.script import (
     Script,
@@ -19,6 +19,7 @@ from authlua.lua.script import (
     raised,
     read,
     register_dovecot,
+    renew,
     script_init,
     script_unref,
 )
@@ -34,7 +35,6 @@ class _Database:
         self.source = script.source
         """The script's text as it was loaded; the file may have changed since."""
         self._script = script
-        self._engine = script.engine
         self._judge = Judge(script.calls)
         self._definition = definition if definition != script.calls.definition else None
         self._closed = False
@@ -49,7 +49,17 @@ class _Database:
     @property
     def busy(self) -> int:
         """How many calls wait for something; closing ends them with a `ScriptError`."""
-        return self._engine.busy
+        return self._script.engine.busy
+
+    def _start(self, name: bytes, request: AuthRequest, password: bytes | None = None) -> tuple[Engine, Step]:
+        """Begin a call; with the engine it runs in."""
+        engine = self._script.engine
+        try:
+            return engine, engine.start(name, request, password, self._definition)
+        except Full:
+            renew(self._script)
+            engine = self._script.engine
+            return engine, engine.start(name, request, password, self._definition)
 
     def close(self) -> None:
         """Call ``script_deinit``, whose error is only logged, and free the Lua state, unless others share it; once."""
@@ -73,9 +83,9 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_password_verify", request, c_string(password.reveal()), self._definition)
+        engine, step = self._start(b"auth_password_verify", request, c_string(password.reveal()))
         if step[0] == WISH:
-            step = await self._engine.finish(step)
+            step = await engine.finish(step)
         return self._judge.passdb(PASSWORD_VERIFY, step, request)
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
@@ -83,9 +93,9 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_passdb_lookup", request, None, self._definition)
+        engine, step = self._start(b"auth_passdb_lookup", request)
         if step[0] == WISH:
-            step = await self._engine.finish(step)
+            step = await engine.finish(step)
         return self._judge.passdb(PASSDB_LOOKUP, step, request)
 
     async def _set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
@@ -93,9 +103,9 @@ class LuaPassdb(_Database):
 
         Raises `ScriptError` with the text to log unless the function says ``PASSDB_RESULT_OK``.
         """
-        step = self._engine.start(SET_CREDENTIALS.name.encode(), request, c_string(stored.reveal()))
+        engine, step = self._start(SET_CREDENTIALS.name.encode(), request, c_string(stored.reveal()))
         if step[0] == WISH:
-            step = await self._engine.finish(step)
+            step = await engine.finish(step)
         self._judge.stored(step)
         return True
 
@@ -108,14 +118,14 @@ class LuaUserdb(_Database):
 
         Raises `ScriptError` with the text to log when the function fails or returns a wrong shape.
         """
-        step = self._engine.start(b"auth_userdb_lookup", request, None, self._definition)
+        engine, step = self._start(b"auth_userdb_lookup", request)
         if step[0] == WISH:
-            step = await self._engine.finish(step)
+            step = await engine.finish(step)
         return self._judge.userdb(USERDB_LOOKUP, step, request)
 
     def iterate(self) -> "LuaListing":
         """The names that ``auth_userdb_iterate()`` gives."""
-        return LuaListing(self._engine)
+        return LuaListing(self._script)
 
 
 class LuaListing:
@@ -124,8 +134,9 @@ class LuaListing:
     The errors have the text to log; so has that for a script without such a function.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._engine = script.engine
         self._call = 0
         self._more = True
 
@@ -134,7 +145,12 @@ class LuaListing:
         if not self._more:
             return ()
         if not self._call:
-            self._call, step = self._engine.start_listing(b"auth_userdb_iterate")
+            try:
+                self._call, step = self._engine.start_listing(b"auth_userdb_iterate")
+            except Full:
+                renew(self._script)
+                self._engine = self._script.engine
+                self._call, step = self._engine.start_listing(b"auth_userdb_iterate")
         else:
             step = self._engine.list_more(self._call)
         if step[0] == WISH:

@@ -108,25 +108,29 @@ end
 
 -- ## The budget
 --
--- Who runs this many instructions without waiting would hold everybody up. The hook comes each time that many more
--- were run in one coroutine; the second time within the same stretch of a call is one too many. From then on it comes
--- at every instruction, so that no pcall can keep the script going.
+-- Who runs this many instructions without waiting, or for this long, would hold everybody up. The hook comes every
+-- STEP instructions of one coroutine, and counts those of one stretch of a call. When these were too many it comes at
+-- every instruction, so that no pcall can keep the script going. Time is looked at because an instruction may take
+-- long, such as one that fills the memory.
 --
 -- Outside of calls, when a script loads, starts or ends, nobody waits for it, and it may take its time, but not for
 -- ever. That holds for scripts without a budget, too.
 
 local budget = options.budget > 0 and options.budget
-local STEP = budget or 2500000                        -- instructions between two hooks
+local STEP = budget and math.min(budget, 1000) or 2500000
+local cpu = host.cpu
 local stretch, last_stretch, spender = 0, nil, nil    -- stretch: how often calls were continued
+local spent, since                                    -- in this stretch: instructions, and the time at the first hook
 local overspent                                       -- the call that has used its budget up
-local steps_left                                      -- of what runs outside of calls; nil when nothing does
+local left, deadline                                  -- what runs outside of calls may use; nil when nothing does
 
 local function spend()
   local now = core.current
   if now == nil then
-    if steps_left then
-      steps_left = steps_left - 1
-      if steps_left < 0 then
+    if left then
+      left = left - STEP
+      if left < 0 or cpu() > deadline then
+        left = -1
         sethook(spend, "", 1)
         if getinfo(2, "S").source ~= "=[authlua]" then -- who tells of the error is not to be stopped
           error("the script ran for too long outside of any request", 0)
@@ -139,7 +143,11 @@ local function spend()
   if not budget or thread == nil or is_main then
     return
   elseif last_stretch ~= stretch or spender ~= now then
-    last_stretch, spender = stretch, now
+    last_stretch, spender, spent, since = stretch, now, STEP, cpu()
+    return
+  end
+  spent = spent + STEP
+  if spent <= budget and cpu() - since < options.patience then
     return
   end
   overspent = now
@@ -150,7 +158,7 @@ end
 -- A coroutine that keeps to the budget.
 local function new_coroutine(fn)
   local thread = create(fn)
-  if budget or steps_left then
+  if budget or left then
     sethook(thread, spend, "", STEP)
   end
   return thread
@@ -162,19 +170,19 @@ end
 
 -- Limits what runs from here on in the main coroutine; gives what `unlimited` wants to know.
 local function limited()
-  local before = steps_left
-  steps_left = before or options.steps
-  if not before then
-    if jit then
-      jit.off()
-    end
-    sethook(spend, "", STEP)
+  if left then
+    return left
   end
-  return before
+  left, deadline = options.loading, cpu() + options.loading_time
+  if jit then
+    jit.off()
+  end
+  sethook(spend, "", STEP)
+  return nil
 end
 
 local function unlimited(before)
-  steps_left = before
+  left = before
   if before then
     return
   end
@@ -528,7 +536,7 @@ local _, OUTSIDE = pcall(yield)
 local function relay(thread, ok, first, ...)
   if ok and first == WISHING then
     return relay(thread, resume(thread, try_yield(first, ...)))
-  elseif overspent and overspent == core.current or steps_left and steps_left < 0 then
+  elseif overspent and overspent == core.current or left and left < 0 then
     sethook(spend, "", 1) -- here as well
   end
   return ok, first, ...
@@ -536,6 +544,13 @@ end
 
 function coroutine.resume(thread, ...)
   return relay(thread, resume(thread, ...))
+end
+
+-- Who runs out of memory ends, as Dovecot's process does, and can not catch that to fill the memory again.
+local find = string.find
+
+local function is_full(message)
+  return options.limited and type(message) == "string" and find(message, "not enough memory", 1, true) ~= nil
 end
 
 -- 5.1's pcall is a C function that nobody can leave, so here it is a coroutine.
@@ -573,6 +588,35 @@ if options.version == "5.1" then
   end
 end
 
+if options.limited then
+  local attempt, attempt_with, continue_with = globals.pcall, globals.xpcall, coroutine.resume
+
+  local function unless_full(ok, message, ...)
+    if not ok and is_full(message) then
+      error(message, 0)
+    end
+    return ok, message, ...
+  end
+
+  function globals.pcall(...)
+    return unless_full(attempt(...))
+  end
+
+  function globals.xpcall(fn, handler, ...)
+    local tell = handler
+    if type(handler) == "function" then
+      function tell(message)
+        return is_full(message) and message or handler(message)
+      end
+    end
+    return unless_full(attempt_with(fn, tell, ...))
+  end
+
+  function coroutine.resume(...)
+    return unless_full(continue_with(...))
+  end
+end
+
 local function unwrapped(thread, ok, first, ...)
   if ok then
     return first, ...
@@ -580,7 +624,7 @@ local function unwrapped(thread, ok, first, ...)
   if close and status_of(thread) == "dead" then
     close(thread)
   end
-  error(first, type(first) == "string" and 2 or 0)
+  error(first, type(first) == "string" and not is_full(first) and 2 or 0)
 end
 
 function coroutine.wrap(fn)
@@ -726,9 +770,22 @@ local function kind_of(value)
   return kind
 end
 
+-- Where Python cannot give a state its arguments without danger while memory is limited, it lifts the limit, and what
+-- it calls puts it back first.
+local function entry(fn)
+  if not options.lifted then
+    return fn
+  end
+  local lower = host.lower
+  return function(...)
+    lower()
+    return fn(...)
+  end
+end
+
 return {
-  start = start,
-  continue = continue,
+  start = entry(start),
+  continue = entry(continue),
   abandon = abandon,
 
   -- Compile the script; the error text, or nil. `name` is Lua's name for it, with an @ in front when it is a file; of
@@ -748,7 +805,7 @@ return {
   end,
 
   -- Run the chunk that was compiled.
-  run = function()
+  run = entry(function()
     collectgarbage("restart")
     local ok, message = protected(chunk)
     chunk = nil
@@ -757,19 +814,19 @@ return {
       return DONE, nil
     end
     return RAISED, message
-  end,
+  end),
 
   -- Call a global function while no request is served; all its results.
-  pcall = function(name, ...)
+  pcall = entry(function(name, ...)
     local fn = rawget(globals, name)
     if type(fn) ~= "function" then
       return MISSING, name
     end
     return done(protected(fn, ...))
-  end,
+  end),
 
   -- The same for those that want the kind of its first result, and its value if that is plain.
-  call = function(name, ...)
+  call = entry(function(name, ...)
     local fn = rawget(globals, name)
     if type(fn) ~= "function" then
       return MISSING, name
@@ -782,13 +839,14 @@ return {
     local kind = kind_of(value)
     local plain = kind == "string" or kind == "integer" or kind == "float" or kind == "boolean"
     return DONE, kind, plain and value or nil
-  end,
+  end),
 
   defines = function(name)
     return type(rawget(globals, name)) == "function"
   end,
 
-  list_more = list_more,
+  collect = collectgarbage,
+  list_more = entry(list_more),
 
   -- Nobody wants the rest of a list.
   end_listing = function(call)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,26 @@ REFUSED  what was returned instead of a code, or instead of a list
 
 Step = tuple[Any, ...]
 
+RESERVE = 1 << 20
+"""Bytes of a limited state that are left for the arguments of calls."""
+
+PATIENCE = 0.1
+"""Seconds of processor time that a call with a budget may take without waiting, however few its instructions."""
+
+LOADING_TIME = 20.0
+"""Seconds of processor time that a script may take outside of calls, as when it loads."""
+
 _DRIVER = Path(__file__).with_name("driver.lua")
 _NAME = b"=[authlua]"
 
+_LIFTED = ("5.1", "5.2", "5.3", "luajit")
+"""To these a small string may mean a table of all strings twice as large, and there is no way to refuse it."""
+
 _bytecode: dict[tuple[str, Path], bytes] = {}
+
+
+class Full(ScriptError):
+    """What the script keeps leaves no room for calls."""
 
 
 class Engine:
@@ -54,6 +71,12 @@ class Engine:
         )
         self._parts = {part.stem: entries[b"add"](self._compiled(runtime, part), _NAME) for part in PARTS}
         self._runtime: Any = runtime
+        self._used = runtime.get_memory_used
+        self._most = max(options.memory_limit - RESERVE, options.memory_limit // 2) if options.memory_limit else None
+        self._retired = False
+        if options.memory_limit and options.version in _LIFTED:
+            calls.lower = partial(runtime.set_max_memory, options.memory_limit)
+            entries = {name: _lifted(runtime, calls.lower, entries[name]) for name in entries}
         self._start = entries[b"start"]
         self._continue = entries[b"continue"]
         self._entries: Any = entries
@@ -147,6 +170,8 @@ class Engine:
             flags |= 16
         user = request.user
         try:
+            if self._most is not None and self._used() > self._most:
+                self._make_room()
             step: Step = self._start(
                 name, call, None if user is None else user.encode("utf-8", "surrogateescape"), flags, password
             )
@@ -172,6 +197,7 @@ class Engine:
         call = self._last = self._last + 1
         self._listings.add(call)
         try:
+            self._make_room()
             return call, self._checked(self._start(name, call))
         except MemoryError as error:
             raise self._exhausted(name) from error
@@ -181,6 +207,7 @@ class Engine:
         if self._runtime is None:
             raise ScriptError(f"{self._calls.script}: unloaded while users were listed")
         try:
+            self._make_room()
             return self._checked(self._entries[b"list_more"](call))
         except MemoryError as error:
             raise self._exhausted(b"auth_userdb_iterate") from error
@@ -190,6 +217,8 @@ class Engine:
         self._listings.discard(call)
         if self._runtime is not None:
             self._entries[b"end_listing"](call)
+            if self._retired and not self.busy:
+                self.close()
 
     async def finish(self, step: Step) -> Step:
         """Fulfil the wishes of the call that *step* belongs to until it has returned."""
@@ -199,6 +228,7 @@ class Engine:
                 answer = await WISHES[kind](self._calls, call, *arguments)
                 if self._runtime is None:
                     raise ScriptError(f"{self._calls.script}: unloaded while a call was waiting")
+                self._make_room(*answer)
                 step = self._continue(call, *answer)
             except MemoryError as error:
                 self._abandon(call)
@@ -211,6 +241,22 @@ class Engine:
             self._checked(step)
         return step
 
+    def _make_room(self, *values: Any) -> None:
+        """See to it that *values* can be given to Lua, which would end the process if it had no memory for them.
+
+        Raises `Full` when not even collecting its garbage helps.
+        """
+        if self._most is None:
+            return
+        most = self._most - sum(len(value) for value in values if isinstance(value, bytes))
+        if self._used() > most:
+            limit = self._runtime.get_max_memory()
+            self._runtime.set_max_memory(limit + RESERVE)
+            self._entries[b"collect"]()
+            self._runtime.set_max_memory(limit)
+            if self._used() > most:
+                raise Full(f"{self._calls.script}: what it keeps is more than lua.memory_limit leaves room for")
+
     @staticmethod
     def _exhausted(name: bytes) -> ScriptError:
         return ScriptError(f"{text(name)}: not enough memory (lua.memory_limit)")
@@ -218,6 +264,8 @@ class Engine:
     def _forget(self, call: int) -> None:
         self._requests.pop(call, None)
         self._calls.definitions.pop(call, None)
+        if self._retired and not self.busy:
+            self.close()
 
     def _abandon(self, call: int) -> None:
         self._forget(call)
@@ -231,11 +279,19 @@ class Engine:
         """Whether the state is gone."""
         return self._runtime is None
 
+    def retire(self) -> None:
+        """Close as soon as no call waits; there will be no others."""
+        self._retired = True
+        if not self.busy:
+            self.close()
+
     def close(self) -> None:
         """Let go of the state and all its memory."""
+        self._used = None
         self._runtime = self._entries = self._start = self._continue = None
         self._parts.clear()
         del self._calls.table
+        self._calls.lower = None
         self._requests.clear()
 
     def _checked(self, step: Step) -> Step:
@@ -254,6 +310,8 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
     variables = [*rules.variables, "id"] if rules.is_2_4 else [*rules.variables]
     return {
         b"piece": PIECE,
+        b"limited": bool(options.memory_limit),
+        b"lifted": bool(options.memory_limit) and options.version in _LIFTED,
         b"is_auth": calls.definition.database in ("passdb", "userdb"),
         b"c_modules_of": first_opened().encode(),
         b"version": options.version.encode(),
@@ -262,7 +320,9 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
         b"budget": options.budget,
         b"twins": lua_string(" ".join(twins.modules(options.twins))),
         b"substitutes": lua_string(" ".join(twins.SUBSTITUTES)),
-        b"steps": options.steps,
+        b"patience": PATIENCE,
+        b"loading": options.loading,
+        b"loading_time": LOADING_TIME,
         b"verbose": options.verbose or options.debug,
         b"is_2_4": rules.is_2_4,
         b"has_response_from_template": rules.has_response_from_template,
@@ -270,6 +330,19 @@ def _lua_options(runtime: Any, calls: Calls, options: ScriptOptions) -> dict[byt
         b"has_forced_debug": rules.has_forced_debug,
         b"variables": runtime.table_from({name.encode(): True for name in variables}),
     }
+
+
+def _lifted(runtime: Any, lower: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
+    """*function* of Lua's, whose arguments are given while memory is not limited; it limits it first of all."""
+
+    def call(*arguments: Any) -> Any:
+        runtime.set_max_memory(0)
+        try:
+            return function(*arguments)
+        finally:
+            lower()
+
+    return call
 
 
 def _guarded(calls: Calls, function: Callable[..., Any]) -> Callable[..., Any]:

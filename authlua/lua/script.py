@@ -22,7 +22,11 @@ from authlua.lua.rules import RULES
 class Script:
     """A script in a Lua state of its own, and how many hold it."""
 
-    def __init__(self, name: str, source: bytes, engine: Engine, calls: Calls, scripts: "Scripts | None") -> None:
+    def __init__(
+        self, name: str, source: bytes, chunk: str, engine: Engine, calls: Calls, scripts: "Scripts | None"
+    ) -> None:
+        self.chunk = chunk
+        """What Lua calls it; when that is nothing, by its text."""
         self.name = name
         """Its path; of a text, its SHA-1; of a stream, the stream's name."""
         self.source = source
@@ -164,6 +168,25 @@ def script_unref(script: Script) -> None:
         script.engine.close()
 
 
+def renew(script: Script) -> None:
+    """Load *script* again, as its state is full of what it keeps; what waits in there ends there.
+
+    Raises `ScriptError` when it does not start.
+    """
+    calls = script.calls
+    calls.log("error", f"{script.name}: lua.memory_limit is reached; the script is loaded again", None, {})
+    fresh = create(script.name, script.source, script.chunk, calls.log, script.dialect, calls.options, None,
+                   calls.definition.database)  # fmt: skip
+    try:
+        register_dovecot(fresh)
+        script_init(fresh)
+    except ScriptError:
+        fresh.engine.close()
+        raise
+    full, script.engine, script.calls = script.engine, fresh.engine, fresh.calls
+    full.retire()
+
+
 def discard(script: Script) -> None:
     """Let *script* go, which did not start for the one who wanted it; it is not told, unless others hold it."""
     if script.references > 1:
@@ -204,7 +227,7 @@ def create(
     if problem is not None:
         engine.close()
         raise ScriptError(f"lua_load({name if chunk else '<string>'}) failed: {problem}")
-    script = Script(name, source, engine, calls, scripts)
+    script = Script(name, source, chunk, engine, calls, scripts)
     if scripts is not None:
         scripts.keep(script)
     return script

@@ -64,7 +64,7 @@ Write = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 _TLS_KEYS = [name for name in DRIVER_KEYS if name.startswith("ssl_client_")]
 
 BUDGET = 2_500_000
-"""Instructions that a script in the server may run without waiting, up to twice that: some hundredths of a second."""
+"""Instructions that a script in the server may run without waiting: about a hundredth of a second."""
 
 
 class Lasting(NamedTuple):
@@ -471,8 +471,7 @@ def _plain(options: ScriptOptions) -> Mapping[str, object]:
         "settings": {**options.settings},
         "limits": tuple(options.limits),
         "twins": list(options.twins),
-        # a worker has limits of its own, and nothing of ours can be sent there
-        "memory_limit": 0,
+        # nothing of ours can be sent there
         "operations": None,
         "now": None,
     }

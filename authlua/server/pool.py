@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
@@ -27,11 +28,21 @@ from authlua.wishes import Errand, Outcome, Service
 TICK = 0.01
 """Seconds between two looks at who is busy, while calls are out."""
 
-RESTART_PAUSE = 0.2
-"""Seconds before a pool that lost its last worker makes another, so that a script that kills each costs little."""
+SPARE = 2
+"""Workers that there are at least: one that crashes leaves another, until it is replaced."""
+
+RESTART_PAUSE = 0.02
+"""Seconds between two replacements of workers that were lost, so that a script that kills each costs little; ten times
+as much when a worker was lost before it could serve."""
 
 _NOBODY = False, "nobody waits for this call any more"
 """What a worker hears of a call that was forgotten."""
+
+HOG = 0.5
+"""Seconds of processor time after which a call has to stand back behind all others, those that come later included."""
+
+STAND_BACK = 10
+"""By how much its worker is made nicer; there is no way back, so the worker makes room for a fresh one then."""
 
 Log = Callable[[str, str, AuthRequest | None, Mapping[str, object]], None]
 
@@ -119,6 +130,9 @@ class _Process:
         self._sock = sock
         self.index = index
         self.pid = 0
+        self._number = 0
+        self._used = 0.0
+        self._stands_back = False
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -151,6 +165,19 @@ class _Process:
                 except (OSError, trio.ClosedResourceError):
                     return  # it is gone, which is heard of elsewhere
 
+    def watch(self, number: int) -> None:
+        """It is at work on call *number*: let it stand back when that takes too much of the processor."""
+        try:
+            used = time.clock_gettime(~self.pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
+            if number != self._number:
+                self._number, self._used = number, used
+            elif not self._stands_back and used - self._used > HOG:
+                nice = os.getpriority(os.PRIO_PROCESS, self.pid)
+                os.setpriority(os.PRIO_PROCESS, self.pid, nice + STAND_BACK)
+                self._stands_back = True
+        except OSError:
+            return  # it is gone, which is heard of elsewhere
+
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
@@ -182,6 +209,7 @@ class Pool:
         self._last = 0
         self._replies = 0
         self._stalled = 0
+        self._next_restart = 0.0
         self._out, self._in = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._out.setblocking(False)
         self._scripts_fd = os.memfd_create("authlua-scripts")
@@ -207,12 +235,13 @@ class Pool:
     # --- life ----------------------------------------------------------------
 
     def start(self, ready: Ready, batch_done: Callable[[], None]) -> None:
-        """Make the first worker, and begin to serve."""
+        """Make the first workers, and begin to serve."""
         self._ready = ready
         self._batch_done = batch_done
         with open(self._scripts_fd, "wb", closefd=False) as file:
             file.write(marshal.dumps(self._scripts))
-        self._make_worker()
+        for _ in range(SPARE):
+            self._make_worker()
 
     async def run(self) -> None:
         """Watch over calls and workers and fulfil wishes, until closed."""
@@ -364,6 +393,8 @@ class Pool:
 
     def lost(self, worker: _Process) -> None:
         """A worker is gone: by itself when its memory passed the limit, killed, or crashed in a call."""
+        if self._closed:
+            return  # its last reply was the one that the pool was kept for
         number = self._running(worker)
         if self._ready is not None:
             self._ready.forget(worker)
@@ -379,6 +410,15 @@ class Pool:
         for call in self._paused.values():
             if call.worker is worker:
                 call.failure = _died(worker)
+        if len(self._workers) < SPARE:
+            self._start_task(self._replace, RESTART_PAUSE if worker.pid else 10 * RESTART_PAUSE)
+
+    async def _replace(self, pause: float) -> None:
+        now = trio.current_time()
+        self._next_restart = max(now, self._next_restart + pause)
+        await trio.sleep_until(self._next_restart)
+        if len(self._workers) < SPARE:
+            self._make_worker()
 
     def _part(self, worker: _Process, number: int, call: _Call | None, last: bool, piece: bytes) -> None:
         """Some of a list; the worker keeps the rest until it is asked to go on."""
@@ -438,20 +478,16 @@ class Pool:
         now = trio.current_time()
         running = {self._running(worker): worker for worker in self._workers.values()}
         running.pop(0, None)
+        for number, worker in running.items():
+            worker.watch(number)
         for number, call in list(self._calls.items()):
             if now - call.started < self._timeout:
                 break
             self._time_out(number, call, running.get(number))
         busy = sum(1 for number in running if number in self._calls and not self._calls[number].aside)
         waiting = len(self._calls) - self._set_aside - busy
-        if waiting <= 0 and self._workers:
+        if waiting <= 0 or not self._workers:
             self._stalled = 0
-        elif not self._workers:
-            # a pool without workers after a crash: try again, but not at once
-            self._stalled += 1
-            if self._stalled * TICK >= RESTART_PAUSE:
-                self._stalled = 0
-                self._make_worker()
         elif self._replies < len(self._workers) or len(self._workers) < (os.cpu_count() or 1):
             # calls wait, and not even one for each worker came back since the last look: they block
             self._stalled += 1

@@ -21,6 +21,7 @@ call is to fail                                             answered when there 
 ==========================================================  =========================================================
 """
 
+import contextlib
 import marshal
 import mmap
 import os
@@ -70,6 +71,7 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
     queue.setblocking(True)
     own.setblocking(True)
     limit = limit_memory(memory_limit)
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
     waits = Waits()
     worker = _Worker(own, scripts, waits, lambda number: SLOT.pack_into(slots, index * SLOT.size, number))
     calls, answers = _Inbox(queue, worker.call), _Inbox(own, worker.answered)
@@ -77,6 +79,7 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
     ready.watch(calls, select.EPOLLIN)
     ready.watch(answers, select.EPOLLIN)
     waits.attach(ready, lambda at: None)
+    worker.warm()
     own.send(marshal.dumps((HELLO, os.getpid())))
     full = False
     while not (full and worker.idle) and not (calls.ended or answers.ended):
@@ -86,7 +89,7 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
             left = waits.next - waits.now()
             ready.poll(None if left == float("inf") else max(0.0, left))
             waits.expire()
-        if not full and resident() > limit:
+        if not full and (resident() > limit or os.getpriority(os.PRIO_PROCESS, 0) > nice):
             full = True
             ready.forget(calls)
     worker.close()
@@ -266,6 +269,12 @@ class _Worker:
         else:
             reply = await database.lookup(request)
         return (int(reply.result), tuple(reply.fields), reply.text)
+
+    def warm(self) -> None:
+        """Load all scripts, so that no call has to wait for that; what does not load is told to who calls it."""
+        for index in range(len(self._scripts)):
+            with contextlib.suppress(ScriptError):
+                self._database(index)
 
     def _database(self, index: int) -> LuaPassdb | LuaUserdb:
         database = self._databases.get(index)

@@ -439,7 +439,7 @@ def test_python_is_out_of_reach(bench: Bench, version: str):
     end
     """
     passdb = bench.passdb(script, Dialect.V2_4, version=version)
-    engine = passdb._engine
+    engine = passdb._script.engine
     step = engine._start(b"auth_passdb_lookup", 1, b"alice", 0, None)
     engine._calls.bug = None  # callbacks that were called with rubbish have said so
     fields = dict(zip(step[3::2], step[4::2], strict=True))

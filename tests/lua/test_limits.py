@@ -91,7 +91,7 @@ def test_a_script_that_never_gets_ready_is_refused(bench: Bench, version: str, b
     source, problem = PLACES[place]
     path = bench.script(source % ENDLESS[how])
     with pytest.raises(ScriptError) as caught:
-        bench.passdb(path, Dialect.V2_4, version=version, budget=budget, steps=1)
+        bench.passdb(path, Dialect.V2_4, version=version, budget=budget, loading=2_500_000)
     message, _, traceback = str(caught.value).partition("\nstack traceback:\n")
     problem = problem.replace("PATH", str(path))
     assert message.endswith(f"{problem}the script ran for too long outside of any request")
@@ -104,7 +104,9 @@ def test_a_script_that_never_gets_ready_is_refused(bench: Bench, version: str, b
 @pytest.mark.parametrize("budget", [0, 100_000])
 def test_the_end_of_a_script_is_cut_off_too(bench: Bench, version: str, budget: int):
     """Its error is logged, and the memory freed."""
-    database = bench.passdb("function script_deinit() while true do end end", version=version, budget=budget, steps=2)
+    database = bench.passdb(
+        "function script_deinit() while true do end end", version=version, budget=budget, loading=5_000_000
+    )
     database.close()
     (line,) = bench.texts
     assert "lua_pcall(script_deinit, 0, 0) failed: the script ran for too long outside of any request" in line
@@ -127,7 +129,6 @@ def test_getting_ready_may_take_longer_than_a_request(bench: Bench, version: str
         """,
         version=version,
         budget=budget,
-        steps=100,
     )
     for _ in range(3):
         fields = dict(now(passdb.lookup(login())).fields)
@@ -137,6 +138,103 @@ def test_getting_ready_may_take_longer_than_a_request(bench: Bench, version: str
             now(passdb.lookup(login("work")))
     else:
         now(passdb.lookup(login("work")))
+
+
+KEEPERS = {
+    "strings": "local i = #KEPT while true do i = i + 1 KEPT[i] = 's' .. i end",
+    "tables": "while true do KEPT = { KEPT } end",
+    "caught": "local function keep() while true do KEPT = { KEPT } end end while true do pcall(keep) end",
+}
+
+
+@VERSIONS
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_a_script_that_keeps_all_its_memory_is_loaded_again(bench: Bench, version: str, keeper: str):
+    """For the next call, which is served; the log says so. Lua would end the process where it has no memory for the
+    arguments of a call."""
+    passdb = bench.passdb(
+        f"""
+        KEPT = {{}}
+        function auth_passdb_lookup(req)
+          if req.user == "keep" then {KEEPERS[keeper]} end
+          return dovecot.auth.PASSDB_RESULT_OK, {{ user = req.user }}
+        end
+        function auth_userdb_iterate() KEPT = {{}} return {{ "u" }} end
+        """,
+        version=version,
+        memory_limit=4 << 20,
+        budget=100_000_000,
+    )
+    for _ in range(3):
+        with pytest.raises(ScriptError, match=r"not enough memory|ran for too long"):
+            now(passdb.lookup(login("keep")))
+        assert dict(now(passdb.lookup(login("a" * 3000))).fields) == {"user": "a" * 3000}
+    assert any(line.text.endswith("lua.memory_limit is reached; the script is loaded again") for line in bench.lines)
+    assert passdb.busy == 0
+
+
+def test_calls_that_wait_end_in_the_state_they_began_in(bench: Bench):
+    """Also when it is full, and another serves."""
+    passdb = bench.passdb(
+        """
+        KEPT = {}
+        function auth_passdb_lookup(req)
+          if req.user == "keep" then while true do KEPT = { KEPT } end end
+          if req.user == "wait" then
+            local code = req:password_verify("{SHA512-CRYPT}$6$rounds=1000$abcdefgh$x", "pass")
+            KEPT = {}
+            return 1, { code = code }
+          end
+          return 1, {}
+        end
+        """,
+        memory_limit=4 << 20,
+    )
+    first = passdb._script.engine
+    waiting = passdb.lookup(login("wait"))
+    waiting.send(None)
+    with pytest.raises(ScriptError, match="not enough memory"):
+        now(passdb.lookup(login("keep")))
+    now(passdb.lookup(login()))
+    assert passdb._script.engine is not first
+    assert not first.closed
+    waiting.close()
+    assert first.closed
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    "catch",
+    ["pcall(eat)", "xpcall(eat, print)", "pcall(coroutine.wrap(eat))", "coroutine.resume(coroutine.create(eat))"],
+)
+def test_who_has_no_memory_left_cannot_go_on(bench: Bench, version: str, catch: str):
+    """Dovecot's process ends then; here it is an error that nothing catches."""
+    script = f"""
+    local function eat() local t = {{}} while true do t[#t + 1] = ("x"):rep(100000) .. #t end end
+    function auth_passdb_lookup(req)
+      if req.user == "eat" then {catch} end
+      return dovecot.auth.PASSDB_RESULT_OK, {{}}
+    end"""
+    passdb = bench.passdb(script, version=version, memory_limit=4 << 20)
+    for _ in range(2):
+        with pytest.raises(ScriptError, match="not enough memory"):
+            now(passdb.lookup(login("eat")))
+        assert now(passdb.lookup(login())).result is PassdbResult.OK
+
+
+@VERSIONS
+def test_time_counts_as_well_as_instructions(bench: Bench, version: str):
+    """An instruction may take long."""
+    script = """
+    function auth_passdb_lookup(req)
+      local text = ("x"):rep(300000)
+      while req.user == "long" do text:reverse() end
+      return dovecot.auth.PASSDB_RESULT_OK, {}
+    end"""
+    passdb = bench.passdb(script, version=version, budget=1_000_000_000)
+    with pytest.raises(ScriptError, match="ran for too long without waiting"):
+        now(passdb.lookup(login("long")))
+    assert now(passdb.lookup(login())).result is PassdbResult.OK
 
 
 def test_leaving_is_an_error_of_the_script(bench: Bench):

@@ -21,6 +21,8 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
         "has_flag": lambda value, flag: value & flag == flag,
         "set_flag": lambda value, flag: value | flag,
         "clear_flag": lambda value, flag: value & ~flag,
+        "cpu": time.thread_time,
+        "lower": calls.lowered,
         "clock": lambda: divmod(time.time_ns() // 1000, 1_000_000),
         "nanoseconds": time.time_ns,
         "microseconds": lambda: time.time_ns() // 1000,
