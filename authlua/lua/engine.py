@@ -114,21 +114,22 @@ class Engine:
         """*values* as a Lua table, to be an argument of `call`."""
         return self._runtime.table_from(values)
 
-    def extend(self, part: Path, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-        """Build one more part of what the script sees, with *functions* to call.
+    def extend(self, part: Path, functions: Mapping[str, Callable[..., Any]]) -> None:
+        """Build one more part of what the script sees, with *functions* to call; once is enough."""
+        if part.stem not in self._parts:
+            host = self._runtime.table_from({name.encode(): _guarded(self._calls, f) for name, f in functions.items()})
+            self._parts[part.stem] = self._entries[b"add"](self._compiled(self._runtime, part), _NAME, host)
 
-        What is returned calls, by name, the functions that the part has for Python.
-        """
-        host = self._runtime.table_from({name.encode(): _guarded(self._calls, f) for name, f in functions.items()})
-        entries = self._entries[b"add"](self._compiled(self._runtime, part), _NAME, host)
+    def extended(self, part: str) -> bool:
+        """Whether the script sees *part*."""
+        return part in self._parts
 
-        def call(name: str, *arguments: Any) -> Any:
-            result = entries[name.encode()](*arguments)
-            if self._calls.bug is not None:
-                self._raise_bug()
-            return result
-
-        return call
+    def enter(self, part: str, name: str, *arguments: Any) -> Any:
+        """Call what the file *part* has for Python under *name*."""
+        result = self._parts[part][name.encode()](*arguments)
+        if self._calls.bug is not None:
+            self._raise_bug()
+        return result
 
     def _compiled(self, runtime: Any, part: Path) -> bytes:
         """A file of ours as bytecode, made once for all states of a version: to parse it takes most of their time."""

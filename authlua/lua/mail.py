@@ -6,11 +6,11 @@ Rules: ``core:2.3.21.1:src/plugins/mail-lua/mail-lua-plugin.c``.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -41,7 +41,6 @@ _PART = Path(api.__file__).with_name("storage.lua")
 
 # -- for Python extensions, under Dovecot's names (core:2.3.21.1:src/lib-storage/mail-storage-lua.h) -------------------
 
-_registered: "WeakKeyDictionary[Script, Callable[..., Any]]" = WeakKeyDictionary()
 _shared = Scripts()
 """Those that templates name with ``lua_file``; they stay."""
 _loaded: "WeakValueDictionary[tuple[str, str], Script]" = WeakValueDictionary()
@@ -52,9 +51,8 @@ def register_mail_storage(script: Script) -> None:
 
     Best before it is initialised, as its main chunk may want the constants. Once is enough.
     """
-    if script not in _registered:
-        functions = api.callbacks(script.dialect, script.engine.table, partial(_filters, script))
-        _registered[script] = script.engine.extend(_PART, functions)
+    if not script.engine.extended(_PART.stem):
+        script.engine.extend(_PART, api.callbacks(script.dialect, script.engine.table, partial(_filters, script)))
 
 
 def push_mail_user(script: Script, user: MailUser, storage: Storage) -> Any:
@@ -65,14 +63,14 @@ def push_mail_user(script: Script, user: MailUser, storage: Storage) -> Any:
 def push_mailbox(script: Script, mailbox: Mailbox) -> Any:
     """A new mailbox object, an argument for `pcall`; the script may free it, else it is closed with its storage."""
     names = lua_string(mailbox.vname), lua_string(mailbox.name)
-    return _entries(script)("new_mailbox", api.MailboxHandle(mailbox), *names)
+    return _enter(script, "new_mailbox", api.MailboxHandle(mailbox), *names)
 
 
 def push_mail(script: Script, mailbox: Mailbox, mail: Mail) -> Any:
     """A new mail object for *mail* of *mailbox*, an argument for `pcall`."""
     fields = script.engine.table(api.mail_fields(mail, script.engine.table))
     names = lua_string(mailbox.vname), lua_string(mailbox.name)
-    return _entries(script)("new_mail", fields, api.MailboxHandle(mailbox), *names, float(mail.uid))
+    return _enter(script, "new_mail", fields, api.MailboxHandle(mailbox), *names, float(mail.uid))
 
 
 def mail_lua_get_script(user: MailUser) -> Script | None:
@@ -88,7 +86,7 @@ def _filters(script: Script, handle: api.UserHandle) -> "Mapping[str, Filter]":
 
     def own(name: bytes, *values: bytes) -> Any:
         user = script.engine.table(api.user_fields(handle, script.dialect))
-        return _entries(script)("filter", name, user, *values)
+        return _enter(script, "filter", name, user, *values)
 
     def of_file(path: str) -> Call:
         from authlua.variables import ExpansionError
@@ -97,7 +95,7 @@ def _filters(script: Script, handle: api.UserHandle) -> "Mapping[str, Filter]":
             shared = _shared_script(path, script)
         except ScriptError as error:
             raise ExpansionError(str(error)) from None
-        return lambda name, *values: _entries(shared)("filter", name, None, *values)
+        return lambda name, *values: _enter(shared, "filter", name, None, *values)
 
     return filters(own, of_file)
 
@@ -116,15 +114,15 @@ def _shared_script(path: str, like: Script) -> Script:
     return script
 
 
-def _entries(script: Script) -> Callable[..., Any]:
-    try:
-        return _registered[script]
-    except KeyError:
-        raise ValueError(f"register_mail_storage() has not been called for {script.name}") from None
+def _enter(script: Script, name: str, *arguments: Any) -> Any:
+    """Call what ``storage.lua`` has for Python under *name*."""
+    if not script.engine.extended(_PART.stem):
+        raise ValueError(f"register_mail_storage() has not been called for {script.name}")
+    return script.engine.enter(_PART.stem, name, *arguments)
 
 
 def _push_user(script: Script, handle: api.UserHandle) -> Any:
-    return _entries(script)("new_user", script.engine.table(api.user_fields(handle, script.dialect)))
+    return _enter(script, "new_user", script.engine.table(api.user_fields(handle, script.dialect)))
 
 
 # -- a session ---------------------------------------------------------------------------------------------------------
@@ -140,7 +138,6 @@ class MailScript:
         self._script = script
         self._engine = script.engine
         self._calls = script.calls
-        self._entries = _entries(script)
         self._handle = api.UserHandle(user, storage)
         self._has_user = False
         _loaded[user.username, user.session_id] = script
@@ -204,7 +201,7 @@ class MailScript:
         """
         fields = {lua_string(name): self._pushed(value) for name, value in event.items()}
         user = self._engine.table(api.user_fields(self._handle, self._calls.rules.dialect))
-        failures = self._entries("notify", suffix.encode(), user, self._engine.table(fields))
+        failures = _enter(self._script, "notify", suffix.encode(), user, self._engine.table(fields))
         for failure in failures if isinstance(failures, tuple) else (failures,):
             if failure is not None:
                 self._log(f"push-notification-lua: {text(failure)}")
@@ -219,7 +216,7 @@ class MailScript:
     def _hook(self, name: str) -> str | None:
         """The text of a negative result."""
         fields = self._engine.table(api.user_fields(self._handle, self._calls.rules.dialect))
-        step = self._entries("hook", name.encode(), fields)
+        step = _enter(self._script, "hook", name.encode(), fields)
         if step is None:
             return None
         ok, *rest = step if isinstance(step, tuple) else (step,)
@@ -234,7 +231,7 @@ class MailScript:
 
     def _collect(self, name: str) -> None:
         """What Dovecot collects after a hook; a mailbox that is left would end its process."""
-        survivors = self._entries("survivors")
+        survivors = _enter(self._script, "survivors")
         for item in survivors if isinstance(survivors, tuple) else (survivors,):
             if isinstance(item, api.MailboxHandle) and item.mailbox is not None:
                 self._calls.log("warning", f"{name}(user): mailbox {item.mailbox.vname} was not freed", None, {})

@@ -1,5 +1,7 @@
 """What Python extensions do with scripts that see mail: Dovecot's own functions, without the ``dlua_`` in front."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +123,25 @@ def test_the_script_of_a_session_is_found_while_it_lasts(storage: Maildir, tmp_p
         pcall(script, "missing", push_mail_user(script, user, storage))
     session.close()
     assert mail_lua_get_script(user) is None
+
+
+def test_a_script_that_is_let_go_leaves_nothing(storage: Maildir, tmp_path: Path) -> None:
+    """Its Lua state goes at once, with all that it holds: a report over all users makes one for each."""
+    path = tmp_path / "mail.lua"
+    path.write_text("function mail_user_created(user) mine = user end\nfunction keep(box) kept = box end")
+    session = load_mail_script(path, alice(tmp_path), storage, log=lambda *_: None, dialect=Dialect.V2_4)
+    session.created()
+    script = mail_lua_get_script(alice(tmp_path))
+    assert script is not None
+    box = Mailbox(storage, "INBOX")
+    held = weakref.ref(box)
+    pcall(script, "keep", push_mailbox(script, box))
+    del box
+    assert held() is not None
+    gc.disable()
+    try:
+        session.close()
+        del session, script
+        assert held() is None
+    finally:
+        gc.enable()
