@@ -284,9 +284,19 @@ class PassdbChain:
         return await self._check(entry, request, password, stored)
 
     async def _check(
-        self, entry: PassdbEntry, request: AuthRequest, password: Secret, stored: str, *, elsewhere: bool = False
+        self,
+        entry: PassdbEntry,
+        request: AuthRequest,
+        password: Secret,
+        stored: str,
+        *,
+        elsewhere: bool = False,
+        final: bool = True,
     ) -> PassdbResult:
-        """Is *password* the one behind *stored*? Whoever else asks that meanwhile shares the work of a slow hash."""
+        """Is *password* the one behind *stored*? Whoever else asks that meanwhile shares the work of a slow hash.
+
+        A no that is not *final* is nothing for the log.
+        """
         user = request.original_user or ""
         job = password, stored, user, entry.default_scheme, self._allow_weak, self._limits
         try:
@@ -304,7 +314,8 @@ class PassdbChain:
             self._log("error", f"Verifying the password: {error}", request, {"passdb": entry.name})
             return INTERNAL_FAILURE
         if not matches:
-            self._refused(entry, request, "Password mismatch")
+            if final:
+                self._refused(entry, request, "Password mismatch")
             return PASSWORD_MISMATCH
         return OK
 
@@ -327,8 +338,10 @@ class PassdbChain:
             found = cache.any_age(key)
             if found is not None:
                 self._info(entry, request, "Falling back to expired data from cache")
-                request.cached = True
-                result = await self._use(None, found, entry, request, step) or PASSWORD_MISMATCH
+                used = await self._use(cache, found, entry, request, step)
+                if used is not None:
+                    request.cached = True
+                    return used
         elif result is USER_UNKNOWN:
             cache.keep_unknown(key)
         elif (result is OK and "noauthenticate" not in request.passdb_fields) or result is PASSWORD_MISMATCH:
@@ -344,9 +357,9 @@ class PassdbChain:
         return result
 
     async def _use(
-        self, cache: Cache | None, found: Entry, entry: PassdbEntry, request: AuthRequest, step: Step
+        self, cache: Cache, found: Entry, entry: PassdbEntry, request: AuthRequest, step: Step
     ) -> PassdbResult | None:
-        """What *found* says; `None` when *cache* thinks that the password may have changed since."""
+        """What *found* says; `None` when the password may have changed since, so that only the passdb can tell."""
         if found.fields is None:
             self._refused(entry, request, "unknown user")
             return USER_UNKNOWN
@@ -360,8 +373,11 @@ class PassdbChain:
             self._info(entry, request, "Cached NULL password access")
         elif not request.skip_password_check:
             elsewhere = self._cache_verify_elsewhere
-            result = await self._check(entry, request, password, found.credentials, elsewhere=elsewhere)
-            if result is PASSWORD_MISMATCH and cache is not None and cache.may_be_outdated(found):
+            outdated = cache.may_be_outdated(found)
+            result = await self._check(
+                entry, request, password, found.credentials, elsewhere=elsewhere, final=not outdated
+            )
+            if result is PASSWORD_MISMATCH and outdated:
                 found.last_success = False
                 return None
             found.last_success = result is OK

@@ -211,16 +211,35 @@ PASS_ALL = {"t": PASS, "u": PASS}
 
 class TestOutages:
     def test_an_expired_entry_is_better_than_none(self) -> None:
-        """Last known good: the right password is let in, a wrong one is not, and the log says why."""
+        """Last known good: the right password is let in, and the log says why.
+
+        Another one may be new, if the last was right or that is long ago, and only the passdb could tell; else it is
+        wrong, as it was before.
+        """
         users: dict[str, Any] = {"t": PASS}
         house, clock = cached_house(users, cache_ttl=10, verbose=True)
         login(house, "t")
         clock.now += 1000
         users["t"] = ScriptError("auth.lua:1: the database is down")
         assert isinstance(login(house, "t"), Ok)
-        assert isinstance(login(house, "t", "wrong"), Fail)
+        assert dict(login(house, "t", "wrong").fields)["code"] == "temp_fail"
         assert "code" not in dict(login(house, "t", "wrong").fields)
-        assert ("info", "Falling back to expired data from cache") in house.log
+        assert isinstance(login(house, "t"), Ok)
+        clock.now += 3600
+        assert dict(login(house, "t", "wrong").fields)["code"] == "temp_fail"
+        fallen, down = (
+            ("info", "Falling back to expired data from cache"),
+            ("error", "auth.lua:1: the database is down"),
+        )
+        assert house.log == [*[down, fallen] * 3, ("info", "Password mismatch"), *[down, fallen] * 2]
+
+    def test_a_password_that_may_have_changed_is_a_mismatch_once(self) -> None:
+        """The log does not say it of the remembered one and of the passdb's own."""
+        house, _ = cached_house({"t": PASS}, verbose=True)
+        for password in ("pass", "wrong", "wrong"):
+            login(house, "t", password)
+        assert house.log == [("info", "Password mismatch")] * 2
+        assert house.passdbs[0].asked == ["t", "t"]
 
     def test_who_was_never_seen_gets_the_temporary_failure(self) -> None:
         """An outage is never an unknown user."""

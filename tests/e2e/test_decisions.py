@@ -274,7 +274,7 @@ def test_a_token_that_somebody_else_has_signed_lets_nobody_in(stack: Stack) -> N
 
 
 def test_in_an_outage_the_last_known_passwords_are_good(stack: Stack) -> None:
-    """A wrong one is still wrong, whom nobody remembers hears to come back later, and all is well afterwards."""
+    """Another one may be new or wrong, so it fails for now, as does whom nobody remembers; afterwards all is well."""
     if stack.layout == "native":
         pytest.skip("Dovecot's cache counts in seconds; tests/differential/test_cache.py waits for it")
     desk = f"desk@{DOMAIN}"
@@ -284,7 +284,7 @@ def test_in_an_outage_the_last_known_passwords_are_good(stack: Stack) -> None:
     outage.touch()
     try:
         assert clients.imap(port, ALICE, PASSWORD) == LOGGED_IN
-        assert clients.imap(port, ALICE, "wrong") == FAILED[0]
+        assert without_host_and_time(clients.imap(port, ALICE, "wrong")) == TEMPORARY[0]
         assert clients.imap(port, ALICE, PASSWORD) == LOGGED_IN
         assert without_host_and_time(clients.imap(port, desk, PASSWORD)) == TEMPORARY[0]
     finally:

@@ -226,6 +226,7 @@ async def test_a_slow_reader_of_a_list_is_not_timed_out(house: House) -> None:
     assert len(await names(listing)) == 1500
 
 
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
 async def test_an_error_comes_back_with_its_text_and_costs_no_worker(house: House) -> None:
     """The script's author finds file and line."""
     with pytest.raises(ScriptError, match=r"auth.lua:\d+: boom"):
