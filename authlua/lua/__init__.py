@@ -10,6 +10,7 @@ Mail scripts (`load_mail_script` and what belongs to it) are loaded when they ar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from authlua.lua.api.request import judge_password
 from authlua.lua.calls import Refusal, ScriptLog, ScriptOptions
 from authlua.lua.databases import LuaPassdb, LuaUserdb, load_passdb, load_userdb
 from authlua.lua.detect import detect
@@ -55,6 +56,7 @@ __all__ = [
     "Scripts",
     "decoded_header",
     "detect",
+    "judge_password",
     "load_mail_script",
     "load_passdb",
     "load_userdb",

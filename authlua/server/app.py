@@ -208,7 +208,7 @@ class App:
         """Let the core's workers, if it has any, serve."""
         pool = self.core.pool
         if pool is not None:
-            pool.start(self.ready, self.write_all)
+            pool.start(self.ready, self.write_all, self.hasher)
             self.tasks.start_soon(pool.run)
 
     def status(self) -> Mapping[str, object]:

@@ -184,7 +184,7 @@ class Client(Connection):
         id = pending.request.id
         self._pending[id] = pending
         if isinstance(wish, Hash):
-            wish = self._app.hasher.job(wish, for_whom=self)
+            wish = self._app.hasher.job(wish, for_whom=self._codec.cuid)
         if isinstance(wish, Ask):
             pending.waits_for = None
             self._codec.send(Challenge(id, wish.challenge, wish.binding))

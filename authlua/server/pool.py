@@ -16,14 +16,17 @@ import trio
 
 from authlua.auth import Observe
 from authlua.errors import ScriptError
+from authlua.lua import judge_password
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 from authlua.secret import Secret
 from authlua.server.driving import FULFIL
+from authlua.server.hashing import Hasher
 from authlua.server.ready import Ready
-from authlua.server.worker import ASIDE, ERROR, HELLO, LOG, MAX_FRAME, PART, SLOT, WISH, pieces
+from authlua.server.worker import ASIDE, ERROR, HASH, HELLO, LOG, MAX_FRAME, PART, SLOT, WISH, pieces
 from authlua.server.zygote import Zygote
-from authlua.wishes import Errand, Outcome, Service
+from authlua.services import wait_for
+from authlua.wishes import Errand, Hash, Outcome, Service, Unfulfilled
 
 TICK = 0.01
 """Seconds between two looks at who is busy, while calls are out."""
@@ -219,6 +222,7 @@ class Pool:
         self._ready: Ready | None = None
         self._wake = trio.Event()
         self._batch_done: Callable[[], None] = lambda: None
+        self._hasher: Hasher | None = None
         self._closed = False
         self._tasks: trio.Nursery | None = None
         self._set_aside = 0
@@ -234,8 +238,9 @@ class Pool:
 
     # --- life ----------------------------------------------------------------
 
-    def start(self, ready: Ready, batch_done: Callable[[], None]) -> None:
-        """Make the first workers, and begin to serve."""
+    def start(self, ready: Ready, batch_done: Callable[[], None], hasher: Hasher | None = None) -> None:
+        """Make the first workers, and begin to serve; *hasher* makes the slow hashes that scripts ask for."""
+        self._hasher = hasher
         self._ready = ready
         self._batch_done = batch_done
         with open(self._scripts_fd, "wb", closefd=False) as file:
@@ -463,12 +468,24 @@ class Pool:
         answer: tuple[bool, Any] = _NOBODY
         with call.waits:
             try:
-                answer = (True, await FULFIL[Service](wish))
+                answer = (True, await self._granted(call, wish))
             except Exception as failure:
                 # our own bug, or a request that is none; it costs this call only
                 answer = (False, f"{wish.name}: {type(failure).__name__}: {failure}")
         call.asked = False
         await worker.answer(number, answer)
+
+    async def _granted(self, call: _Call, wish: Service) -> Any:
+        if wish.name != HASH:
+            return await FULFIL[Service](wish)
+        hash = Hash(judge_password, *wish.arguments)
+        if self._hasher is None:
+            return await FULFIL[Hash](hash)
+        request = call.what.request
+        try:
+            return await wait_for(self._hasher.job(hash, for_whom=request.cuid if request is not None else 0))
+        except Unfulfilled as error:
+            return -1.0, str(error)
 
     def _running(self, worker: _Process) -> int:
         number: int = SLOT.unpack_from(self._slots, worker.index * SLOT.size)[0]

@@ -3,7 +3,8 @@
 Calls come one at a time from a queue in the kernel that all workers of a pool share: who is free takes the next, and
 nothing waits behind a worker that is busy. Replies and log lines go back on the worker's own socket. A call that
 wishes for a `Service` is set aside until the server has sent the answer; one that wishes for an `Errand`, such as what
-twins of blocking modules do, until the worker has done that itself. Meanwhile the worker takes other calls.
+twins of blocking modules do, until the worker has done that itself. Meanwhile the worker takes other calls. A slow hash
+is a service of the server's too, so that however many there are, workers are left for who needs none.
 Frames are `marshal` data; both ends are the same interpreter. What may be long travels in pieces, each with whether
 it is the last.
 
@@ -36,14 +37,14 @@ from typing import Any
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
+from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, judge_password, load_passdb, load_userdb
 from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.secret import Secret
 from authlua.server.ready import Ready
 from authlua.services import fulfil_now
 from authlua.twins import Waits, open_twins
-from authlua.wishes import Compute, Errand, Outcome, Service, Sleep, Wish
+from authlua.wishes import Compute, Errand, Hash, Outcome, Service, Sleep, Wish
 
 HELLO, LOG, PART, REPLY, ERROR, WISH, ASIDE = range(7)
 
@@ -52,6 +53,9 @@ MAX_FRAME = 1 << 17
 
 PIECE = 1 << 16
 """Bytes of what travels in pieces."""
+
+HASH = "hash"
+"""The service that the server's own threads are: `judge_password` with these arguments."""
 
 SLOT = struct.Struct("=Q")
 """What a worker shows the server at its place in shared memory: the number of the call it runs, 0 when it is free."""
@@ -317,6 +321,9 @@ def _run(core: Coroutine[Wish, Any, Any], outcome: Outcome) -> Any:
             return done.value
         if isinstance(wish, Service | Errand | _Piece):
             return wish
+        if isinstance(wish, Hash):
+            assert wish.function is judge_password, "a script has no other hashes made"
+            return Service(HASH, wish.args)
         if isinstance(wish, Compute):
             outcome = Outcome(wish.function(*wish.args))
         elif isinstance(wish, Sleep):

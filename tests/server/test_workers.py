@@ -1,6 +1,7 @@
 """Workers: real processes, and what scripts may do to them."""
 
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ from authlua.results import PassdbReply, PassdbResult, UserdbResult
 from authlua.secret import Secret
 from authlua.server.core import _plain
 from authlua.server.driving import begin, complete, finish
+from authlua.server.hashing import Hasher
 from authlua.server.pool import Pool, WorkerListing, WorkerPassdb, WorkerUserdb
 from authlua.server.ready import Ready
 from authlua.server.zygote import Zygote
-from authlua.wishes import Wish
+from authlua.wishes import Hash, Wish
 from tests.services.backend import Backend
 
 SCRIPT = r"""
@@ -45,6 +47,9 @@ function auth_passdb_lookup(req)
     req:log_warning("answered")
     return dovecot.auth.PASSDB_RESULT_OK,
       { status = tostring(response:status()), size = tostring(#response:payload()), calls = tostring(calls) }
+  elseif act == "hash" then
+    local code = req:password_verify("{PBKDF2}$1$salt$7$" .. ("0"):rep(40), "secret")
+    return dovecot.auth.PASSDB_RESULT_OK, { code = tostring(code) }
   elseif act == "dear" then
     local code, why = req:password_verify("{PBKDF2}$1$salt$101$" .. ("0"):rep(40), "secret")
     return dovecot.auth.PASSDB_RESULT_OK, { code = tostring(code), why = why }
@@ -73,8 +78,16 @@ class House:
     """A running pool."""
 
     def __init__(
-        self, pool: Pool, log: list[Line], passdb: WorkerPassdb, userdb: WorkerUserdb, pipe: Path, backend: Backend
+        self,
+        pool: Pool,
+        log: list[Line],
+        passdb: WorkerPassdb,
+        userdb: WorkerUserdb,
+        pipe: Path,
+        backend: Backend,
+        hasher: Hasher,
     ) -> None:
+        self.hasher = hasher
         self.pool = pool
         self.log = log
         self.passdb = passdb
@@ -138,11 +151,14 @@ async def _house(
     ready = Ready()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ready.run)
-        pool.start(ready, lambda: None)
+        hasher = Hasher(ready, lambda: None, timeout=60, threads=1)
+        pool.start(ready, lambda: None, hasher)
         nursery.start_soon(pool.run)
+        nursery.start_soon(hasher.run)
         with trio.fail_after(240):
-            yield House(pool, log, passdb, userdb, pipe, backend)
+            yield House(pool, log, passdb, userdb, pipe, backend, hasher)
         pool.close()
+        hasher.close()
         nursery.cancel_scope.cancel()
     ready.close()
 
@@ -240,6 +256,44 @@ async def test_a_hash_over_the_limit_is_not_begun(house: House) -> None:
     _, fields, _ = await house.lookup("dear")
     why = "a PBKDF2 round count of 101 is more than the 100 that hashes.pbkdf2_rounds allows"
     assert dict(fields) == {"code": "-1.0", "why": why}
+
+
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
+async def test_a_slow_hash_keeps_no_worker_busy(house: House) -> None:
+    """The server's own threads make it, so no storm of them takes the workers from those who need none."""
+    go_on = threading.Event()
+    house.hasher.job(Hash(go_on.wait), for_whom=None).start(lambda outcome: None)
+    answers: list[PassdbReply] = []
+
+    async def hash() -> None:
+        answers.append(await house.lookup("hash"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(hash)
+        while len(house.hasher._out) + house.hasher._waiting_count < 6:  # noqa: ASYNC110  until all are asked for
+            await trio.sleep(0.001)
+        assert (await house.lookup("t")).result is PassdbResult.OK
+        assert answers == []
+        go_on.set()
+    assert [dict(fields) for _, fields, _ in answers] == [{"code": "0.0"}] * 5
+    assert house.pool.size == 1
+
+
+async def test_a_hash_that_nobody_waits_for_is_not_made(house: House) -> None:
+    """Its worker is told, and goes on."""
+    go_on = threading.Event()
+    house.hasher.job(Hash(go_on.wait), for_whom=None).start(lambda outcome: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.lookup, "hash")
+        while len(house.hasher._out) < 2:  # noqa: ASYNC110  until it is asked for
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    (job,) = (job for job in house.hasher._out if job.function != go_on.wait)
+    while job.report is not None:  # noqa: ASYNC110  until the pool has heard
+        await trio.sleep(0.001)
+    assert (await house.lookup("t")).result is PassdbResult.OK
+    go_on.set()
 
 
 async def test_log_lines_keep_their_request(house: House) -> None:

@@ -41,7 +41,7 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
         return (False,) if is_slow(text(stored)) else password_verify_now(call, stored, password)
 
     def password_verify_now(call: int, stored: bytes, password: bytes) -> tuple[float, bytes | None]:
-        return _flat(judge(*_question(calls, call, stored, password)))
+        return _flat(judge_password(*_question(calls, call, stored, password)))
 
     return {
         "member": member,
@@ -56,7 +56,7 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
 async def password_verify_later(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[float, bytes | None]:
     """Fulfil the wish of a ``req:password_verify`` that takes its time."""
     try:
-        return _flat(await Hash(judge, *_question(calls, call, stored, password)))
+        return _flat(await Hash(judge_password, *_question(calls, call, stored, password)))
     except Unfulfilled as error:
         return _flat((-1.0, str(error)))
 
@@ -65,10 +65,14 @@ WISHES: Mapping[bytes, Callable[..., Awaitable[tuple[Any, ...]]]] = {b"password_
 """What a call may wish for, and how its answer is come by."""
 
 
-def _question(calls: Calls, call: int, stored: bytes, password: bytes) -> tuple[bytes, str, str, Dialect, bool, Limits]:
+Question = tuple[bytes, str, str, str, bool, tuple[int, ...]]
+"""What `judge_password` is asked, in plain values, so that a worker can have the server answer it."""
+
+
+def _question(calls: Calls, call: int, stored: bytes, password: bytes) -> Question:
     user = calls.request(call).original_user or ""
     weak = calls.options.allow_weak_schemes or not calls.rules.is_2_4
-    return c_string(password), text(stored), user, calls.rules.dialect, weak, calls.options.limits
+    return c_string(password), text(stored), user, str(calls.rules.dialect), weak, tuple(calls.options.limits)
 
 
 def _flat(verdict: Verdict) -> tuple[float, bytes | None]:
@@ -76,12 +80,14 @@ def _flat(verdict: Verdict) -> tuple[float, bytes | None]:
     return code, None if why is None else lua_string(why)
 
 
-def judge(password: bytes, stored: str, user: str, dialect: Dialect, allow_weak: bool, limits: Limits) -> Verdict:
+def judge_password(
+    password: bytes, stored: str, user: str, dialect: str, allow_weak: bool, limits: tuple[int, ...]
+) -> Verdict:
     """What ``req:password_verify`` answers (``core:2.3.21.1:src/auth/db-lua.c:auth_request_lua_password_verify``)."""
     from authlua.passwords import MalformedHash, UnknownScheme, verify
 
     try:
-        if verify(password, stored, user=user, dialect=dialect, allow_weak=allow_weak, limits=limits):
+        if verify(password, stored, user=user, dialect=Dialect(dialect), allow_weak=allow_weak, limits=Limits(*limits)):
             return 1.0, None
         return 0.0, "Password mismatch"
     except UnknownScheme as error:
