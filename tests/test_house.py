@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,13 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel):
         path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"
     }
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
+
+
+def test_what_is_compiled_is_there():
+    """A module that moves is still compiled."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hook = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]
+    assert [path for path in hook["include"] if not (ROOT / path.lstrip("/")).is_file()] == []
 
 
 def test_the_wheel_brings_the_command(wheel):

@@ -7,12 +7,13 @@
 import time
 from collections.abc import Callable, Iterable
 from random import randrange
+from typing import Final
 
 from authlua.dialect import Dialect
 from authlua.fields import Fields
 from authlua.request import AuthRequest
 
-HIDDEN = frozenset(
+HIDDEN: Final = frozenset(
     {
         "user",
         "username",
@@ -35,13 +36,13 @@ PROXY_FIELDS = {
 }
 """What goes when there is no proxying (``core:2.4.1:src/auth/auth-request.c:auth_request_proxy_finish_failure``)."""
 
-MAX_ORDINARY = 1024
+MAX_ORDINARY: Final = 1024
 """Names of fields that are remembered as ordinary ones."""
 
 MAX_DELAY = 300
 """Seconds that ``delay_until`` may hold a success back."""
 
-_USERDB_SPECIAL = frozenset({"tempfail", "user", "username", "domain", "userdb_import", "system_user"})
+_USERDB_SPECIAL: Final = frozenset({"tempfail", "user", "username", "domain", "userdb_import", "system_user"})
 """Userdb fields with a meaning, or another name."""
 
 _KEEP_WORD = {Dialect.V2_3: "protected", Dialect.V2_4_0: "default", Dialect.V2_4: "default"}

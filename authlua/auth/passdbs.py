@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from random import uniform
 from time import perf_counter
+from typing import Final
 
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
@@ -24,16 +25,16 @@ from authlua.secret import Secret, fingerprint
 from authlua.variables import ExpansionError, Template, request_variables
 from authlua.wishes import Hash, Sleep, Unfulfilled
 
-OK = PassdbResult.OK
-NEXT = PassdbResult.NEXT
-INTERNAL_FAILURE = PassdbResult.INTERNAL_FAILURE
-PASSWORD_MISMATCH = PassdbResult.PASSWORD_MISMATCH
-SCHEME_NOT_AVAILABLE = PassdbResult.SCHEME_NOT_AVAILABLE
-USER_UNKNOWN = PassdbResult.USER_UNKNOWN
+OK: Final = PassdbResult.OK
+NEXT: Final = PassdbResult.NEXT
+INTERNAL_FAILURE: Final = PassdbResult.INTERNAL_FAILURE
+PASSWORD_MISMATCH: Final = PassdbResult.PASSWORD_MISMATCH
+SCHEME_NOT_AVAILABLE: Final = PassdbResult.SCHEME_NOT_AVAILABLE
+USER_UNKNOWN: Final = PassdbResult.USER_UNKNOWN
 
 Step = Callable[[PassdbEntry, AuthRequest], Awaitable[PassdbResult]]
 
-_FORBIDDEN_IN_PASSWORDS = frozenset(b"\x01\t\r\n")
+_FORBIDDEN_IN_PASSWORDS: Final = frozenset(b"\x01\t\r\n")
 
 
 class Wanted:
@@ -222,14 +223,14 @@ class PassdbChain:
                 wanted.found = await Hash(_credentials, *job)
             else:
                 wanted.found = _credentials(*job)
-        except passwords.UnknownScheme as error:
-            self._log("error", str(error), request, {"passdb": entry.name})
-        except passwords.MalformedHash as error:
-            self._log("error", describe(error), request, {"passdb": entry.name})
-        except passwords.SchemeMismatch as error:
-            self._info(entry, request, str(error))
-        except Unfulfilled as error:
-            self._log("error", f"Making {wanted.scheme} credentials: {error}", request, {"passdb": entry.name})
+        except passwords.UnknownScheme as unknown:
+            self._log("error", str(unknown), request, {"passdb": entry.name})
+        except passwords.MalformedHash as malformed:
+            self._log("error", describe(malformed), request, {"passdb": entry.name})
+        except passwords.SchemeMismatch as mismatch:
+            self._info(entry, request, str(mismatch))
+        except Unfulfilled as unfulfilled:
+            self._log("error", f"Making {wanted.scheme} credentials: {unfulfilled}", request, {"passdb": entry.name})
             return INTERNAL_FAILURE
         else:
             # who wanted anything, from now on wants what was found here (core:2.3.21.1:src/auth/passdb.c)
@@ -304,14 +305,14 @@ class PassdbChain:
                 matches = await self._verifications.fetch((fingerprint(password), *job[1:]), lambda: _hash(job))
             else:
                 matches = _verify(*job)
-        except passwords.UnknownScheme as error:
-            self._log("error", str(error), request, {"passdb": entry.name})
+        except passwords.UnknownScheme as unknown:
+            self._log("error", str(unknown), request, {"passdb": entry.name})
             return PassdbResult.SCHEME_NOT_AVAILABLE
-        except passwords.MalformedHash as error:
-            self._log("error", describe(error), request, {"passdb": entry.name})
+        except passwords.MalformedHash as malformed:
+            self._log("error", describe(malformed), request, {"passdb": entry.name})
             return INTERNAL_FAILURE
-        except Unfulfilled as error:
-            self._log("error", f"Verifying the password: {error}", request, {"passdb": entry.name})
+        except Unfulfilled as unfulfilled:
+            self._log("error", f"Verifying the password: {unfulfilled}", request, {"passdb": entry.name})
             return INTERNAL_FAILURE
         if not matches:
             if final:
@@ -538,7 +539,7 @@ class PassdbChain:
             self._log("debug", text, request, {"passdb": entry.name})
 
 
-_NEXT_RULE = Rule(True, None)
+_NEXT_RULE: Final = Rule(True, None)
 
 
 class _Remembered:

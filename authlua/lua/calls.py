@@ -69,6 +69,11 @@ class Refusal(Exception):
     """A callback's no; its text becomes an error in Lua."""
 
 
+def no_engine(values: Any) -> Any:
+    """What makes Lua tables while no engine is open: nothing."""
+    raise AssertionError("the engine is closed")
+
+
 class Calls:
     """The requests an engine serves at the moment, each under the number Lua knows it by."""
 
@@ -86,7 +91,7 @@ class Calls:
         self.requests: dict[int, AuthRequest] = {}
         self.lower: Callable[[], None] | None = None
         """Limits the memory again that was lifted for a call."""
-        self.table: Callable[[Any], Any]
+        self.table: Callable[[Any], Any] = no_engine
         """Makes Lua tables, while the engine is open."""
         self.bug: BaseException | None = None
         """What a callback raised without meaning to; whoever called Lua raises it again."""

@@ -75,8 +75,6 @@ class LuaPassdb(_Database):
         super().__init__(script, definition, cache_key)
         self.verifies = script.engine.defines("auth_password_verify")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
-        if script.engine.defines(SET_CREDENTIALS.name):
-            self.set_credentials = self._set_credentials
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Call ``auth_password_verify(request, password)``.
@@ -98,8 +96,12 @@ class LuaPassdb(_Database):
             step = await engine.finish(step)
         return self._judge.passdb(PASSDB_LOOKUP, step, request)
 
-    async def _set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
-        """Call ``auth_passdb_set_credentials(request, "{SCHEME}data")``, an addition of ours.
+
+class StoringLuaPassdb(LuaPassdb):
+    """A passdb in Lua that can also store passwords."""
+
+    async def set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
+        """Call ``auth_passdbset_credentials(request, "{SCHEME}data")``, an addition of ours.
 
         Raises `ScriptError` with the text to log unless the function says ``PASSDB_RESULT_OK``.
         """
@@ -180,7 +182,9 @@ def load_passdb(
     Dovecot's text for whatever keeps the script from starting.
     """
     definition = Definition("passdb", options.id)
-    return LuaPassdb(*_load(definition, path, log, dialect, server_dialect, options, source, scripts))
+    loaded = _load(definition, path, log, dialect, server_dialect, options, source, scripts)
+    stores = loaded[0].engine.defines(SET_CREDENTIALS.name)
+    return StoringLuaPassdb(*loaded) if stores else LuaPassdb(*loaded)
 
 
 def load_userdb(

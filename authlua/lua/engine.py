@@ -4,17 +4,21 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from authlua.errors import ScriptError
 from authlua.listing import PIECE
 from authlua.lua.api import PARTS, WISHES, callbacks, twins
-from authlua.lua.calls import Calls, Definition, Refusal, ScriptOptions
+from authlua.lua.calls import Calls, Definition, Refusal, ScriptOptions, no_engine
 from authlua.lua.conversion import lua_string, text
 from authlua.lua.runtime import first_opened, open_lua, search_paths
 from authlua.request import AuthRequest
 
-DONE, RAISED, WISH, MISSING, REFUSED = range(5)
+DONE: Final = 0
+RAISED: Final = 1
+WISH: Final = 2
+MISSING: Final = 3
+REFUSED: Final = 4
 """How a step begins; ``driver.lua`` has the same numbers.
 
 =======  =================================================================================================
@@ -102,8 +106,8 @@ class Engine:
 
     def pcall(self, name: str, *arguments: Any) -> Step:
         """Call a global function outside any request: DONE and all its results; RAISED; or MISSING."""
-        step = self._checked(self._entries[b"pcall"](name.encode(), *arguments))
-        return step if isinstance(step, tuple) else (step,)
+        step: Any = self._entries[b"pcall"](name.encode(), *arguments)
+        return self._checked(step if isinstance(step, tuple) else (step,))
 
     def entry(self, part: str, name: str) -> Callable[..., Any]:
         """What the file *part* of ``api/`` has for Python under *name*."""
@@ -291,7 +295,7 @@ class Engine:
         self._used = None
         self._runtime = self._entries = self._start = self._continue = None
         self._parts.clear()
-        del self._calls.table
+        self._calls.table = no_engine
         self._calls.lower = None
         self._requests.clear()
 

@@ -5,7 +5,7 @@ A wrong shape is a `ScriptError` whose message is Dovecot's log line, doubled pr
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from authlua.errors import ScriptError
 from authlua.lua.calls import Calls
@@ -17,8 +17,8 @@ from authlua.results import PassdbReply, PassdbResult, UserdbReply, UserdbResult
 
 Field = tuple[str, str | None]
 
-_OK = PassdbResult.OK
-_PASSDB_RESULTS: dict[float, PassdbResult] = {result.value: result for result in PassdbResult}
+_OK: Final = PassdbResult.OK
+_PASSDB_RESULTS: Final[dict[float, PassdbResult]] = {result.value: result for result in PassdbResult}
 _USERDB_RESULTS: dict[float, UserdbResult] = {result.value: result for result in UserdbResult}
 
 
@@ -40,7 +40,7 @@ class Function(NamedTuple):
     nothing_beside_failure: str
 
 
-PASSDB_LOOKUP = Function(
+PASSDB_LOOKUP: Final = Function(
     name="auth_passdb_lookup",
     label="auth_passdb_lookup(req)",
     arguments=1,
@@ -48,7 +48,7 @@ PASSDB_LOOKUP = Function(
     table_beside_failure="db-lua: passb failed",  # as Dovecot spells it
     nothing_beside_failure="db-lua: passdb failed",
 )
-PASSWORD_VERIFY = Function(
+PASSWORD_VERIFY: Final = Function(
     name="auth_password_verify",
     label="auth_password_verify",
     arguments=2,
@@ -56,7 +56,7 @@ PASSWORD_VERIFY = Function(
     table_beside_failure="passdb-lua: passb failed",
     nothing_beside_failure="passdb-lua: passdb failed",
 )
-SET_CREDENTIALS = Function(
+SET_CREDENTIALS: Final = Function(
     name="auth_passdb_set_credentials",
     label="auth_passdb_set_credentials",
     arguments=2,
@@ -65,7 +65,7 @@ SET_CREDENTIALS = Function(
     nothing_beside_failure="",
 )
 """An addition of ours, and so its second result is a text or nothing in every dialect."""
-USERDB_LOOKUP = Function(
+USERDB_LOOKUP: Final = Function(
     name="auth_userdb_lookup",
     label="auth_userdb_lookup(req)",
     arguments=1,

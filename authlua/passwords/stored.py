@@ -2,6 +2,7 @@
 
 from binascii import b2a_base64
 from hmac import compare_digest
+from typing import Final
 
 from authlua.dialect import Dialect
 from authlua.passwords import argon, blowfish, crypt, digests, md5_crypt, otp, pbkdf2, plain, scram
@@ -14,13 +15,13 @@ _SCHEMES = tuple(
     for scheme in room.SCHEMES
 )
 _SUFFIXES = {"": "", ".HEX": "HEX", ".B64": "B64", ".BASE64": "B64"}
-_KNOWN = {
+_KNOWN: Final = {
     scheme.name + suffix: (scheme, encoding)
     for scheme in _SCHEMES + argon.SCHEMES_2_4
     for suffix, encoding in _SUFFIXES.items()
 }
-_V2_3 = Dialect.V2_3
-_ONLY_2_4 = {scheme.name for scheme in argon.SCHEMES_2_4}
+_V2_3: Final = Dialect.V2_3
+_ONLY_2_4: Final = {scheme.name for scheme in argon.SCHEMES_2_4}
 
 
 def schemes(dialect: Dialect = Dialect.V2_4) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import binascii
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authlua.dialect import Dialect
 from authlua.protocol.dialect import WIRE
@@ -63,6 +63,11 @@ class _Stage(Enum):
     VERSION = auto()
     CPID = auto()
     OPEN = auto()
+
+
+_RUNNING: Final = _Turn.RUNNING
+_ASKED: Final = _Turn.ASKED
+_OPEN: Final = _Stage.OPEN
 
 
 class ClientConnection:
@@ -141,7 +146,7 @@ class ClientConnection:
         id = reply.id
         turn = self._turns.get(id)
         if isinstance(reply, Ok):
-            if turn is not _Turn.RUNNING:
+            if turn is not _RUNNING:
                 raise LocalProtocolError(f"OK for request {id}, which is not waiting for it")
             if reply.keep:
                 self._turns[id] = _Turn.KEPT
@@ -151,22 +156,22 @@ class ClientConnection:
         elif isinstance(reply, Fail):
             if self._owed and self._owed[id]:
                 self._owed[id] -= 1
-            elif turn is _Turn.RUNNING:
+            elif turn is _RUNNING:
                 del self._turns[id]
             else:
                 raise LocalProtocolError(f"FAIL for request {id}, which is not waiting for it")
             self._out.append(f"FAIL\t{id}{encode_fields(reply.fields)}\n")
         else:
-            if turn is not _Turn.RUNNING:
+            if turn is not _RUNNING:
                 raise LocalProtocolError(f"CONT for request {id}, which is not waiting for it")
-            self._turns[id] = _Turn.ASKED
+            self._turns[id] = _ASKED
             data = binascii.b2a_base64(reply.data, newline=False).decode("ascii")
             binding = f"\tchannel_binding={reply.channel_binding}" if reply.channel_binding and self.minor >= 3 else ""
             self._out.append(f"CONT\t{id}\t{data}{binding}\n")
 
     def release(self, id: int) -> None:
         """Free a running *id* whose failure is decided; its FAIL is still owed."""
-        if self._turns.pop(id, None) is not _Turn.RUNNING:
+        if self._turns.pop(id, None) is not _RUNNING:
             raise LocalProtocolError(f"request {id} is not running")
         self._owed[id] += 1
 
@@ -185,7 +190,7 @@ class ClientConnection:
             RemoteProtocolError: the connection must be closed, without an answer.
         """
         for line in self._lines.feed(data):
-            if self._stage is _Stage.OPEN:
+            if self._stage is _OPEN:
                 word, tab, rest = line.partition("\t")
                 if word == "AUTH" and tab:
                     auth = self._auth(rest)
@@ -213,18 +218,18 @@ class ClientConnection:
                 pid = parse_number(self._number(number))
                 if word != "CPID" or not pid:
                     raise RemoteProtocolError("expected CPID and a process id after VERSION")
-                self._stage = _Stage.OPEN
+                self._stage = _OPEN
                 yield Hello(pid, self.minor)
 
     @property
     def ready(self) -> bool:
         """The client's part of the handshake is done."""
-        return self._stage is _Stage.OPEN
+        return self._stage is _OPEN
 
     @property
     def idle(self) -> bool:
         """No request is running or owed an answer."""
-        return not self._owed.total() and _Turn.RUNNING not in self._turns.values()
+        return not self._owed.total() and _RUNNING not in self._turns.values()
 
     def _auth(self, rest: str) -> Auth | None:
         fields = rest.split("\t")
@@ -257,7 +262,7 @@ class ClientConnection:
                 self._refuse(id, "Invalid base64 data in initial response")
                 return None
             initial = Secret(data)
-        self._turns[id] = _Turn.RUNNING
+        self._turns[id] = _RUNNING
         return Auth(id, mech.name, params, initial, named)
 
     def _cont(self, rest: str) -> Cont | Cancel | None:
@@ -271,7 +276,7 @@ class ClientConnection:
         if turn is None:
             self._out.append(f"FAIL\t{id}\treason=Authentication request timed out\n")
             return None
-        if turn is not _Turn.ASKED:
+        if turn is not _ASKED:
             del self._turns[id]
             self._out.append(f"FAIL\t{id}\treason=Unexpected continuation\n")
             return Cancel(id)
@@ -289,14 +294,14 @@ class ClientConnection:
                     text = "not base64"
                 text = unescape(text)
             if text == "#":
-                self._turns[id] = _Turn.RUNNING
+                self._turns[id] = _RUNNING
                 return Cont(id, None, binding)
         data = _decode(text)
         if data is None:
             del self._turns[id]
             self._refuse(id, "Invalid base64 data in continued response")
             return Cancel(id)
-        self._turns[id] = _Turn.RUNNING
+        self._turns[id] = _RUNNING
         return Cont(id, Secret(data), binding)
 
     def _number(self, rest: str) -> str:
@@ -311,17 +316,20 @@ class _Pairs(dict[str, tuple[str, str | None]]):
 
     def __missing__(self, field: str) -> tuple[str, str | None]:
         pair = split_param(field)
-        if len(field) <= MAX_REMEMBERED[1]:
-            if len(self) >= MAX_REMEMBERED[0]:
+        if len(field) <= MAX_LENGTH:
+            if len(self) >= MAX_REMEMBERED:
                 self.clear()
             self[field] = pair
         return pair
 
 
-MAX_REMEMBERED = (4096, 64)
-"""How many parameters are remembered, and how long one may be."""
+MAX_REMEMBERED: Final = 4096
+"""How many parameters are remembered."""
 
-_PAIRS = _Pairs()
+MAX_LENGTH: Final = 64
+"""How long one may be to be remembered."""
+
+_PAIRS: Final = _Pairs()
 
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
 

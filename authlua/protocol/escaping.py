@@ -5,10 +5,11 @@ surrogates, so any byte makes the round trip.
 """
 
 import re
+from typing import Final
 
-_ESCAPES = str.maketrans({"\0": "\x010", "\x01": "\x011", "\t": "\x01t", "\r": "\x01r", "\n": "\x01n"})
+_ESCAPES: Final = str.maketrans({"\0": "\x010", "\x01": "\x011", "\t": "\x01t", "\r": "\x01r", "\n": "\x01n"})
 _MEANING = {"0": "\0", "1": "\x01", "t": "\t", "r": "\r", "n": "\n"}
-_ESCAPED = re.compile("\x01(.?)", re.DOTALL)
+_ESCAPED: Final = re.compile("\x01(.?)", re.DOTALL)
 
 
 def escape(text: str) -> str:

@@ -4,6 +4,7 @@ Field lists are ``(name, value)`` in wire order; a value of `None` prints the ba
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from authlua.protocol.escaping import escape
@@ -22,7 +23,8 @@ class Hello(NamedTuple):
     minor: int
 
 
-class Auth(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Auth:
     """``AUTH``: a SASL exchange starts. The id is open until it is answered or cancelled."""
 
     id: int
@@ -61,7 +63,8 @@ class Challenge(NamedTuple):
     """The kind of channel binding data wanted back; 2.4, client minor 3 and later."""
 
 
-class Ok(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ok:
     """``OK``: the user is who they say."""
 
     id: int

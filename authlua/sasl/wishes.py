@@ -5,6 +5,7 @@ It reaches no socket, no database and no log.
 """
 
 from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import dataclass
 from os import urandom
 from time import time
 from typing import Any, NamedTuple
@@ -42,7 +43,8 @@ class PassdbField(NamedTuple):
     name: str
 
 
-class SetUser(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SetUser:
     """The client named itself; the outcome is the user's name now, ``""`` when the names are not acceptable.
 
     *login_user* is who it wants to become, if that is somebody else.
@@ -64,7 +66,8 @@ class SetAnonymous(NamedTuple):
     trace: str
 
 
-class VerifyPlain(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class VerifyPlain:
     """Ask the passdbs about this password; the outcome is a `PassdbResult`."""
 
     password: Secret

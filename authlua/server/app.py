@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,10 +20,11 @@ from authlua.server.clients import Client
 from authlua.server.control import Control
 from authlua.server.core import Core
 from authlua.server.driving import complete
+from authlua.server.finished import Finished
 from authlua.server.hashing import Hasher
 from authlua.server.listeners import CLIENT_KINDS, MASTER_KINDS, Listener
 from authlua.server.masters import Master
-from authlua.server.metrics import Metrics, serve_metrics
+from authlua.server.metrics import serve_metrics
 from authlua.server.postlogin import serve_postlogin
 from authlua.server.push import serve_push
 from authlua.server.ready import Ready
@@ -54,7 +55,6 @@ class App:
         self.unwritten: set[Client] = set()
         """Clients to be written to when the errands that ended together have all been told."""
         self.hasher = Hasher(self.ready, self.write_all, timeout=self.request_timeout)
-        self.metrics: Metrics | None = None
         self.state = State()
         self.waits = Waits()
         """What scripts in the server wait for."""
@@ -65,7 +65,8 @@ class App:
         self._reloading = trio.Lock()
         self._reloads_asked = self._reloads_begun = 0
         self._reload_error: str | None = None
-        self._requests = self._successes = self._reloads = 0
+        self._reloads = 0
+        self.tally = Finished(log)
 
     def next_cuid(self) -> int:
         """A number for a new client connection."""
@@ -94,37 +95,9 @@ class App:
     # --- requests ------------------------------------------------------------
 
     def finished(self, request: AuthRequest, reply: Ok | Fail, started: float) -> None:
-        """The one line that every login gets."""
-        duration = perf_counter() - started
-        self._requests += 1
-        if isinstance(reply, Ok):
-            self._successes += 1
-            success, code, reason = "yes", None, request.passdb_fields.get("reason")
-        else:
-            fields = dict(reply.fields)
-            success, code, reason = "no", fields.get("code"), fields.get("reason")
+        """A login is over."""
         policy = self.core.auth.policy
-        self.log.info(
-            "auth_request_finished",
-            success=success,
-            user=request.user,
-            original_user=None if request.original_user == request.user else request.original_user,
-            master_user=request.master_user,
-            mech=request.mech,
-            service=request.service,
-            rip=request.rip,
-            session=request.session,
-            cached=request.cached,
-            code=code,
-            reason=reason,
-            error="internal failure" if code == "temp_fail" else None,
-            policy_result=None if policy is None else _policy_result(request),
-            policy_penalty=request.policy_delay or None,
-            duration=round(duration * 1e6),
-        )
-        if self.metrics is not None:
-            result = "ok" if isinstance(reply, Ok) else code or "fail"
-            self.metrics.login(request.mech, request.service, result, duration)
+        self.tally.tell(request, reply, started, policy_result=None if policy is None else _policy_result(request))
         if policy is not None and request.result is not None:
             self.tasks.start_soon(self._report, policy, request, request.result)
 
@@ -220,9 +193,9 @@ class App:
             "dialect": str(self.dialect),
             "clients": len(self.clients),
             "masters": len(self.masters),
-            "requests": self._requests,
-            "successes": self._successes,
-            "failures": self._requests - self._successes,
+            "requests": self.tally.requests,
+            "successes": self.tally.successes,
+            "failures": self.tally.requests - self.tally.successes,
             "waiting": self.core.holds,
             "workers": self.core.pool.size if self.core.pool is not None else 0,
             "reloads": self._reloads,

@@ -5,7 +5,8 @@ a task (`finish`). Both run the same coroutines of `authlua.auth`.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import trio
 
@@ -15,7 +16,8 @@ from authlua.wishes import Compute, Errand, Flight, Hash, Outcome, Service, Slee
 T = TypeVar("T")
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Done:
     """What the core came to."""
 
     value: Any

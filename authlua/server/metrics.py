@@ -173,8 +173,8 @@ def _answer(app: "App", http: Any, request: Any) -> bytes:
     status, kind, body = 404, "text/plain; charset=utf-8", b"here are /metrics and /healthz\n"
     if request.method not in (b"GET", b"HEAD"):
         status, body = 405, b"only GET\n"
-    elif path == b"/metrics" and app.metrics is not None:
-        status, kind, body = 200, CONTENT_TYPE_LATEST, app.metrics.text(app)
+    elif path == b"/metrics" and app.tally.metrics is not None:
+        status, kind, body = 200, CONTENT_TYPE_LATEST, app.tally.metrics.text(app)
     elif path == b"/healthz":
         status, body = 200, b"ok\n"
     headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]

@@ -34,6 +34,18 @@ class Pollable(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Serves whoever asks it to; `Ready`, or what stands in for it where there are no descriptors."""
+
+    def watch(self, served: Pollable, events: int) -> None:
+        """Serve *served* from now on whenever one of *events* happens."""
+        ...
+
+    def forget(self, served: Pollable) -> None:
+        """Serve it no more; before its descriptor is closed."""
+        ...
+
+
 class Ready:
     """The epoll set and the task that serves it.
 
@@ -96,7 +108,7 @@ class Connection:
     What a subclass raises in `received` is its own affair, but for `OSError`s of the socket, which end the connection.
     """
 
-    def __init__(self, ready: Ready, sock: socket.socket) -> None:
+    def __init__(self, ready: Watcher, sock: socket.socket) -> None:
         self._ready = ready
         self._sock = sock
         self._unsent = b""

@@ -78,7 +78,7 @@ def run(
         return core
 
     app = App(settings, core, log, reload)
-    app.metrics = lasting.metrics
+    app.tally.metrics = lasting.metrics
     if lasting.state is not None:
         app.state = lasting.state
         app.state.batch_done = app.write_all

@@ -119,7 +119,9 @@ class TestAuth:
         """Parameters keep their order and lose their escapes."""
         (auth,) = say(opened(), b"AUTH\t1\tplain\tservice=imap\tsecured\tclient_id=a\x01tb=c\tresp=AHQAcw==")
         assert isinstance(auth, Auth)
-        assert auth[:3] == (1, "PLAIN", [("service", "imap"), ("secured", None), ("client_id", "a\tb=c")])
+        assert (auth.id, auth.mech) == (1, "PLAIN")
+        assert auth.params == [("service", "imap"), ("secured", None), ("client_id", "a\tb=c")]
+        assert auth.named == dict(auth.params)
         assert auth.initial is not None
         assert auth.initial.reveal() == b"\0t\0s"
 

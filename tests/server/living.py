@@ -16,6 +16,7 @@ from authlua.config import ListenerSettings, embedded
 from authlua.server.app import App
 from authlua.server.core import Core
 from authlua.server.listeners import Listener
+from authlua.server.metrics import Metrics
 
 SCRIPT = "function auth_passdb_lookup(req) end"
 
@@ -54,7 +55,12 @@ class Living:
 
 @asynccontextmanager
 async def living(
-    tmp_path: Path, auth: Auth, *, reload: Callable[[], Core] | None = None, **server: Any
+    tmp_path: Path,
+    auth: Auth,
+    *,
+    reload: Callable[[], Core] | None = None,
+    metrics: Metrics | None = None,
+    **server: Any,
 ) -> AsyncIterator[Living]:
     """A server that decides by *auth*, for the length of the block."""
     script = tmp_path / "auth.lua"
@@ -63,6 +69,7 @@ async def living(
     capture = LogCapture()
     log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[capture])
     app = App(settings, Core(auth, []), log, reload or (lambda: Core(auth, [])))
+    app.tally.metrics = metrics
     for name, value in server.items():
         setattr(app, name, value)
     async with trio.open_nursery() as nursery:

@@ -1,0 +1,80 @@
+"""The log: structlog set up once, one line and one write for each event.
+
+Whatever a value holds, an event stays on its line: control characters and undecodable bytes are escaped.
+A `Secret` shows as ``<hidden>``, a value of `None` is left out, times are given to the millisecond.
+
+`text` is for people, ``json`` and ``logfmt`` are for programs (times in UTC), ``journal`` marks the priority for
+systemd's journal (sd-daemon(3)) and leaves the time to it, ``dovecot`` speaks to the log process of a Dovecot that
+started us (`core:2.3.21.1:src/lib/failures.c:i_internal_error_handler`).
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from authlua.logs import lines
+from authlua.logs.lines import ABOUT
+from authlua.logs.writer import ATOMIC, Writer
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+__all__ = ["ABOUT", "ATOMIC", "Writer", "open_log", "writer_of"]
+
+
+def open_log(format: str, level: str, fd: int = 2) -> "FilteringBoundLogger":
+    """A logger that writes events of *level* (debug, info, warning, error) and above to *fd*.
+
+    *format* is one of those above, or ``auto``: ``journal`` when *fd* is the journal's, else ``text``.
+    Text is coloured on a terminal.
+    """
+    import structlog
+
+    if format == "auto":
+        format = "journal" if _is_journal(fd) else "text"
+    render = {
+        "text": lines.coloured if format == "text" and os.isatty(fd) else lines.text,
+        "json": lines.as_json,
+        "logfmt": lines.logfmt,
+        "journal": lines.journal,
+        "dovecot": lines.dovecot,
+    }[format]
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        Writer(fd, render),
+        wrapper_class=_logger_class(structlog.make_filtering_bound_logger(level), level),
+        context_class=dict,
+    ).bind()
+    return logger
+
+
+def writer_of(log: "FilteringBoundLogger") -> "Writer | None":
+    """What writes the lines of *log*; `None` if `open_log` did not make it."""
+    writer = log._logger  # type: ignore[attr-defined]
+    return writer if isinstance(writer, Writer) else None
+
+
+def _logger_class(base: Any, level: str) -> Any:
+    """*base* with methods whose own arguments cannot be mistaken for fields: a script may name a field ``event``."""
+
+    def method(name: str) -> Callable[..., None]:
+        def log(self: Any, event: str, /, **fields: Any) -> None:
+            if self._context:
+                fields = {**self._context, **fields}
+            self._logger.write(name, event, fields)
+
+        return log
+
+    def bind(self: Any, /, **fields: Any) -> Any:
+        return type(self)(self._logger, self._processors, {**self._context, **fields})
+
+    enabled = lines.LEVELS[lines.LEVELS.index(level) :]
+    return type("Log", (base,), {"bind": bind, **{name: method(name) for name in enabled}})
+
+
+def _is_journal(fd: int) -> bool:
+    """Whether *fd* is the stream that ``JOURNAL_STREAM`` names (systemd.exec(5))."""
+    try:
+        stat = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"

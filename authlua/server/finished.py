@@ -1,0 +1,59 @@
+"""How logins ended: the one line that each gets in the log, and who counts them."""
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from authlua.protocol import Fail, Ok
+from authlua.request import AuthRequest
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from authlua.server.metrics import Metrics
+
+
+class Finished:
+    """Hears of each login that is over.
+
+    Args:
+        log: gets Dovecot's event ``auth_request_finished``, with its field names.
+    """
+
+    def __init__(self, log: "FilteringBoundLogger") -> None:
+        self._log = log
+        self.metrics: Metrics | None = None
+        self.requests = 0
+        self.successes = 0
+
+    def tell(self, request: AuthRequest, reply: Ok | Fail, started: float, *, policy_result: str | None) -> None:
+        """*request*, which came at the time *started* of `perf_counter`, is answered; what the policy server said."""
+        duration = perf_counter() - started
+        self.requests += 1
+        code: str | None = None
+        if isinstance(reply, Ok):
+            self.successes += 1
+            success, reason = "yes", request.passdb_fields.get("reason")
+        else:
+            fields = dict(reply.fields)
+            success, code, reason = "no", fields.get("code"), fields.get("reason")
+        self._log.info(
+            "auth_request_finished",
+            success=success,
+            user=request.user,
+            original_user=None if request.original_user == request.user else request.original_user,
+            master_user=request.master_user,
+            mech=request.mech,
+            service=request.service,
+            rip=request.rip,
+            session=request.session,
+            cached=request.cached,
+            code=code,
+            reason=reason,
+            error="internal failure" if code == "temp_fail" else None,
+            policy_result=policy_result,
+            policy_penalty=request.policy_delay or None,
+            duration=round(duration * 1e6),
+        )
+        if self.metrics is not None:
+            result = "ok" if isinstance(reply, Ok) else code or "fail"
+            self.metrics.login(request.mech, request.service, result, duration)
