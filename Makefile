@@ -1,8 +1,10 @@
 # authlua: the commands of a checkout. What they make stays in .venv, .cache and run, all unknown to git.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-2.4 differential conformance reloads mutants check bench guard lock setup clients clean
+.PHONY: help run test test-2.4 compiled differential conformance reloads mutants check bench guard lock setup clients clean
 
+COMPILED_TESTS = tests/protocol tests/auth tests/sasl/test_promises.py tests/passwords/test_stored.py tests/lua \
+	tests/server tests/databases tests/test_logs.py
 BENCH_SECONDS = 1
 BENCH_ROUNDS = 5
 SESSIONS = 20000
@@ -23,6 +25,10 @@ test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the
 	@command -v debootstrap >/dev/null || [ "$$(id -u)" != 0 ] || apt-get -q -y install --no-install-recommends debootstrap
 	tests/reference/bootstrap-2.4
 	.venv/bin/pytest -m dovecot24
+
+compiled: setup ## compile the hot path into .cache/compiled, and run the tests of what is compiled
+	requirements/compile
+	.venv/bin/pytest -o "pythonpath=.cache/compiled ." $(COMPILED_TESTS)
 
 differential: setup ## ask a real Dovecot and authlua the same about every kind of chain
 	AUTHLUA_DIFFERENTIAL=all .venv/bin/pytest tests/differential tests/passwords/test_dovecot.py

@@ -3,13 +3,14 @@
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import time
 
 from bench.load import build, why_not
 from bench.report import load_results, save
 from bench.rows import ROWS
-from bench.servers import prepare
+from bench.servers import ROOT, prepare
 from bench.throughput import measure
 from tests.reference.dovecot import why_not as why_no_dovecot
 
@@ -31,6 +32,7 @@ def main() -> int:
     if not prepare():
         say("without root there is no precedence over the machine's other work: the figures will be noisier")
     build()
+    subprocess.run([ROOT / "requirements/compile"], check=True)
     results = load_results()
     for name in wanted:
         say(f"{name}:")

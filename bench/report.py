@@ -51,11 +51,13 @@ def _throughput(found: dict[str, Any]) -> str:
             "| | authlua | Dovecot | ratio | authlua p50, p99 | Dovecot p50, p99 | processor time a login |",
             "|---|---|---|---|---|---|---|",
         ]
-        for point in [*found[mode], *found[mode + " userdb"]]:
+        for point in [*found[mode], *found[mode + " userdb"], *found.get(mode + " plain", ())]:
             ours, theirs = point["authlua"], point["Dovecot"]
             what = f"{point['connections']:,} x {point['inflight']}"
             if point is found[mode + " userdb"][0]:
                 what += " userdb lookups"
+            elif point in found.get(mode + " plain", ()):
+                what += " in plain Python"
             lines.append(
                 f"| {what} | {ours['per_second']:,.0f} | {theirs['per_second']:,.0f} | {point['ratio']:.2f} "
                 f"| {_ms(ours['p50'])}, {_ms(ours['p99'])} | {_ms(theirs['p50'])}, {_ms(theirs['p99'])} "

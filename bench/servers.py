@@ -14,6 +14,9 @@ from pathlib import Path
 from tests.reference.dovecot import Dovecot23
 
 ROOT = Path(__file__).parent.parent
+COMPILED = ROOT / ".cache/compiled"
+"""The package as `requirements/compile` makes it."""
+
 PATIENCE = 10.0
 
 
@@ -41,11 +44,15 @@ class Authlua:
     Args:
         worker: whether the script runs in workers.
         config: more lines for the sections of the configuration, e.g. ``{"auth": "failure_delay = '2s'"}``.
+        compiled: as it is installed from a wheel, its hot path compiled; else as plain Python.
     """
 
     name = "authlua"
 
-    def __init__(self, script: Path, *, worker: bool, config: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, script: Path, *, worker: bool, config: dict[str, str] | None = None, compiled: bool = True
+    ) -> None:
+        self._package = COMPILED if compiled else ROOT
         self._script = script
         self._worker = worker
         self._config = config or {}
@@ -70,10 +77,10 @@ class Authlua:
             ready.settimeout(PATIENCE)
             started = time.monotonic()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "authlua", "serve", "-c", str(config)],
+                [sys.executable, "-P", "-m", "authlua", "serve", "-c", str(config)],
                 cwd=ROOT,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(notify)},
+                env={**os.environ, "NOTIFY_SOCKET": str(notify), "PYTHONPATH": str(self._package)},
             )
             try:
                 while b"READY=1" not in ready.recv(4096):

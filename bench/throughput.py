@@ -16,12 +16,15 @@ Server = Authlua | Dovecot
 
 
 def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Both servers, with the script in the server and in workers; ``{"inline": [point, …], "workers": […]}``."""
+    """Both servers, with the script in the server and in workers; ``{"inline": [point, …], "workers": […]}``,
+    and beside each ``… userdb`` lookups and ``… plain``, authlua without its compiled parts."""
     found = {}
     for mode, worker in ("inline", False), ("workers", True):
         with Authlua(SCRIPT, worker=worker) as authlua, Dovecot(SCRIPT, worker=worker) as dovecot:
             found[mode] = [_point(shape, "auth", seconds, rounds, authlua, dovecot, say) for shape in SHAPES]
             found[mode + " userdb"] = [_point((1, 16), "user", seconds, rounds, authlua, dovecot, say)]
+        with Authlua(SCRIPT, worker=worker, compiled=False) as authlua, Dovecot(SCRIPT, worker=worker) as dovecot:
+            found[mode + " plain"] = [_point((1, 16), "auth", seconds, rounds, authlua, dovecot, say)]
     return found
 
 
