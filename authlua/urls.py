@@ -23,10 +23,17 @@ class Url(NamedTuple):
         name = f"[{self.host}]" if ":" in self.host else self.host
         return name if self.port == (443 if self.secure else 80) else f"{name}:{self.port}"
 
+    @property
+    def place(self) -> str:
+        """Host and port, for messages."""
+        return f"{self.host}:{self.port}"
+
 
 _PCHAR = r"A-Za-z0-9._~!$&'()*+,;=:@/-"
 _PATH = re.compile(f"[{_PCHAR}]*")
 _QUERY = re.compile(f"[{_PCHAR}?]*")
+_USUAL = re.compile(rf"(https?://[^/?#]*)(/[{_PCHAR}]*)?(\?[{_PCHAR}?]*)?")
+"""A URL in which nothing is escaped, and nothing would have to be."""
 
 
 @lru_cache(256)
@@ -35,6 +42,10 @@ def parse_url(text: str) -> Url:
 
     Raises `ValueError` with what is wrong with it.
     """
+    # most requests of a script go to one place
+    match = _USUAL.fullmatch(text)
+    if match is not None:
+        return _place(match[1])._replace(target=(match[2] or "/") + (match[3] or ""))
     scheme, colon, rest = text.partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise ValueError("Relative HTTP URL not allowed")
@@ -45,15 +56,23 @@ def parse_url(text: str) -> Url:
         raise ValueError(f"Absolute HTTP URL requires `//' after `{scheme}:'")
     end = re.search(r"[/?#]", rest[2:])
     authority, rest = (rest[2 : 2 + end.start()], rest[2 + end.start() :]) if end else (rest[2:], "")
-    userinfo, at, authority = authority.rpartition("@")
-    host, port = _host_and_port(authority, 443 if scheme == "https" else 80)
+    place = _place(f"{scheme}://{authority}")
     rest, hash, _ = rest.partition("#")
     path, mark, query = rest.partition("?")
     _check(path, _PATH, "Path")
     _check(query, _QUERY, "Query")
     if hash:
         raise ValueError("URL fragment not allowed for HTTP URL in this context")
-    return Url(scheme == "https", host, port, (path or "/") + mark + query, unquote(userinfo) if at else None)
+    return place._replace(target=(path or "/") + mark + query)
+
+
+@lru_cache(256)
+def _place(origin: str) -> Url:
+    """*origin*, a scheme and an authority, with the target still to come."""
+    scheme, _, authority = origin.partition("://")
+    userinfo, at, authority = authority.rpartition("@")
+    host, port = _host_and_port(authority, 443 if scheme == "https" else 80)
+    return Url(scheme == "https", host, port, "", unquote(userinfo) if at else None)
 
 
 def _host_and_port(authority: str, port: int) -> tuple[str, int]:

@@ -28,7 +28,8 @@ from authlua.sasl import DOVECOT_TOKEN
 from authlua.secret import Secret
 from authlua.server.driving import Done, begin, finish, resume
 from authlua.server.ready import Connection
-from authlua.wishes import Ask, Errand, Hash, Outcome, Wish
+from authlua.services import errand
+from authlua.wishes import Ask, Errand, Hash, Outcome, Service, Wish
 
 if TYPE_CHECKING:
     from authlua.server.app import App
@@ -185,6 +186,8 @@ class Client(Connection):
         self._pending[id] = pending
         if isinstance(wish, Hash):
             wish = self._app.hasher.job(wish, for_whom=self._codec.cuid)
+        elif isinstance(wish, Service):
+            wish = errand(wish) or wish
         if isinstance(wish, Ask):
             pending.waits_for = None
             self._codec.send(Challenge(id, wish.challenge, wish.binding))

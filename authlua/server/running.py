@@ -22,7 +22,7 @@ from authlua.server.token_secret import load_token_secret
 from authlua.server.waiting import expire
 from authlua.server.watching import watch
 from authlua.server.zygote import Zygote
-from authlua.services import State, use
+from authlua.services import State, attach, use
 from authlua.twins import Waits
 from authlua.urls import parse_redis_url
 
@@ -143,6 +143,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         app.tasks = nursery
+        attach(app.ready, app.write_all)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             nursery.start_soon(_obey, app, signals, stop)
             nursery.start_soon(app.ready.run)

@@ -1,6 +1,6 @@
 """What the core and its scripts may wish for from elsewhere, on trio: one file for each kind of server."""
 
-from authlua.services.errands import fulfil, fulfil_now, wait_for
+from authlua.services.errands import attach, errand, fulfil, fulfil_now, wait_for
 from authlua.services.imap import ImapServer, ImapStorage, exec_server, imap_server
 from authlua.services.state import State, use
 
@@ -8,6 +8,8 @@ __all__ = [
     "ImapServer",
     "ImapStorage",
     "State",
+    "attach",
+    "errand",
     "exec_server",
     "fulfil",
     "fulfil_now",

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import trio
 
@@ -30,6 +30,35 @@ async def wait_for(errand: Errand) -> Any:
     return outcomes[0].value
 
 
+class Watcher(Protocol):
+    """A set of descriptors that somebody looks after."""
+
+    def watch(self, served: Any, events: int, /) -> None:
+        """Call ``served.ready(events)`` whenever one of *events* happens to ``served.fileno()``."""
+
+    def forget(self, served: Any, /) -> None:
+        """Look after it no more."""
+
+
+class Attached(NamedTuple):
+    """Who looks after sockets of services, and wants to know when outcomes have been reported."""
+
+    watcher: Watcher
+    batch_done: Callable[[], None]
+
+
+attached: trio.lowlevel.RunVar[Attached | None] = trio.lowlevel.RunVar("authlua services' sockets")
+
+
+def attach(watcher: Watcher, batch_done: Callable[[], None]) -> None:
+    """Have *watcher* look after sockets in this event loop from now on, so that services can be errands.
+
+    Args:
+        batch_done: called after outcomes have been reported.
+    """
+    attached.set(Attached(watcher, batch_done))
+
+
 SERVICES = {
     "dict": ("dicts", "submit"),
     "dns": ("dns", "submit"),
@@ -53,6 +82,15 @@ def _service(name: str) -> Callable[..., Awaitable[tuple[Any, ...]]]:
 async def fulfil(service: Service) -> Any:
     """The answer to *service*, as plain values."""
     return tuple(await _service(service.name)(*service.arguments))
+
+
+def errand(service: Service) -> Errand | None:
+    """*service* as something that takes no task to wait for, if it can be had so at the moment."""
+    if service.name != "http":
+        return None
+    from authlua.services import http_client
+
+    return http_client.exchange(*service.arguments)
 
 
 async def sleep(seconds: float) -> tuple[()]:

@@ -4,17 +4,20 @@ The bytes of HTTP/1.1 are `http_codec`'s business. What is tried again, followed
 Dovecot's (``core:2.3.21.1:src/lib-http/http-client-request.c``; texts as seen on 2.3.19.1 and 2.4.1). What keeps a
 request from being answered is an answer too, with one of Dovecot's status codes from 9000 on.
 
-A request on a connection that is there already costs one call to write, one wait, one call to read: no task, no
-stream object, no time limit but one.
+There are two ways through this file. `submit` is one that waits on trio and can do everything. An `Exchange` is an
+errand: it asks on a connection that is there already, which costs a call to write and one to read and takes no task;
+what turns out to be more than a question and an answer goes on in the first way.
 """
 
 import base64
 import errno
 import json
 import os
+import select
 import socket
 import ssl
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from time import time
@@ -22,8 +25,10 @@ from typing import Any, NamedTuple
 
 import trio
 
+from authlua.services.errands import Watcher, attached
 from authlua.services.http_codec import BadRequest, BadResponse, Header, Limits, ResponseReader, encode_request
 from authlua.urls import Url, parse_url
+from authlua.wishes import Errand, Outcome
 
 ABORTED, BAD_URL, NO_HOST, NO_CONNECTION, BAD_REDIRECT, LOST, BAD_RESPONSE, TIMED_OUT = (
     9000,
@@ -39,11 +44,16 @@ ABORTED, BAD_URL, NO_HOST, NO_CONNECTION, BAD_REDIRECT, LOST, BAD_RESPONSE, TIME
 _KINDS = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}
 """Whose limits a method has; all others write."""
 
+BAD_STATUS = "Invalid HTTP status code in response"
+
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 """Methods that do the same when they are done twice (RFC 9110 section 9.2.2)."""
 
 CONTINUE_TIMEOUT = 2.0
 """Seconds to wait for ``100 Continue`` before the payload is sent all the same."""
+
+LONGEST_ERRAND = 100.0
+"""Seconds; who may have to wait longer for an answer does so in a task, which has a time limit of its own."""
 
 IDLE_TIME = 60.0
 """Seconds that a connection is kept when ``max_idle_time`` is 0: to Dovecot that means for ever, but its worker has
@@ -126,6 +136,21 @@ async def submit(
         options: a JSON object with the names of `Options`. Requests with the same share connections.
         headers: as in `Answer`.
     """
+    return await _client(options).submit(_request(method, url, payload, expect, headers))
+
+
+def exchange(
+    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes
+) -> "Exchange | None":
+    """The same as an errand, if there is a connection for it."""
+    if attached.get(None) is None or (expect and payload):
+        return None
+    client = _client(options)
+    request = _request(method, url, payload, expect, headers)
+    return Exchange(client, request) if client.has_idle(request.url) else None
+
+
+def _client(options: bytes) -> "Client":
     clients = _clients.get(None)
     if clients is None:
         clients = {}
@@ -133,13 +158,15 @@ async def submit(
     client = clients.get(options)
     if client is None:
         client = clients[options] = Client(Options(**json.loads(options)))
+    return client
+
+
+def _request(method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes) -> Request:
     pairs: list[Header] = []
     if headers:
         words = headers.decode("latin-1").split("\n")
         pairs = list(zip(words[::2], words[1::2], strict=False))
-    return await client.submit(
-        Request(method.decode("latin-1"), parse_url(url.decode("latin-1")), payload, expect, pairs)
-    )
+    return Request(method.decode("latin-1"), parse_url(url.decode("latin-1")), payload, expect, pairs)
 
 
 _clients: trio.lowlevel.RunVar[dict[bytes, "Client"] | None] = trio.lowlevel.RunVar("authlua http clients")
@@ -160,15 +187,54 @@ class _Lost(Exception):
 class _Connection:
     """One connection: a plain socket, or one with TLS over it."""
 
-    __slots__ = ("_sock", "_stream", "owing", "used")
+    __slots__ = ("_sock", "_stream", "_watcher", "closed", "exchange", "owing", "used")
 
     def __init__(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None = None) -> None:
         self._sock = sock
         self._stream = stream
+        self._watcher: Watcher | None = None
+        self.closed = False
+        self.exchange: Exchange | None = None
+        """What waits for the answer that comes next, while a watcher looks after the socket."""
         self.used = False
         """A request was answered on it before."""
         self.owing = False
         """A request was answered before all of it was sent."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
+
+    def leave_to(self, watcher: Watcher | None) -> None:
+        """Have *watcher* look after it, or nobody any more; with TLS nobody ever does."""
+        if watcher is self._watcher or self._stream is not None:
+            return
+        if self._watcher is not None:
+            self._watcher.forget(self)
+        if watcher is not None:
+            watcher.watch(self, select.EPOLLIN)
+        self._watcher = watcher
+
+    def ready(self, events: int) -> None:
+        """Something came: for who waits, or the end of an idle connection."""
+        if self.exchange is None:
+            self.close()
+            return
+        try:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.exchange.broken(error)
+            return
+        self.exchange.received(data)
+
+    def send_now(self, data: bytes) -> bool:
+        """Send *data* on the spot; whether all of it could be."""
+        try:
+            return self._sock.send(data) == len(data)
+        except OSError:
+            return False
 
     @property
     def quiet(self) -> bool:
@@ -209,6 +275,12 @@ class _Connection:
 
     def close(self) -> None:
         """End it, now."""
+        self.leave_to(None)
+        self.end()
+
+    def end(self) -> None:
+        """The same when the watcher has gone."""
+        self.closed = True
         self._sock.close()
 
 
@@ -232,6 +304,15 @@ class Client:
             )
             for kind in kinds
         }
+        patience = {seconds for _, seconds in self._patience.values()}
+        self._simple = (
+            len(patience) == 1
+            and max(patience) <= LONGEST_ERRAND
+            and not (self.has_proxy or options.request_absolute_timeout)
+        )
+        """Its requests have one time limit, and go where they say."""
+        self._waiting: deque[tuple[float, Exchange]] = deque()
+        self._alarm = trio.CancelScope()
 
     def patience(self, method: str) -> tuple[int, float]:
         """How often a request is sent at most, and how many seconds each time may take."""
@@ -242,27 +323,32 @@ class Client:
         queued = trio.current_time()
         absolute = self._options.request_absolute_timeout
         if not absolute:
-            return await self._submit(request, queued)
+            return await self.answer(_Submission(self, self._options, request, queued))
         with trio.move_on_at(queued + absolute):
-            return await self._submit(request, queued)
+            return await self.answer(_Submission(self, self._options, request, queued))
         waited = trio.current_time() - queued
         reason = f"Absolute request timeout expired (Request queued {waited:.3f} secs ago)"
         return Answer(TIMED_OUT, reason.encode(), b"", b"", "")
 
-    async def _submit(self, request: Request, queued: float) -> Answer:
+    async def carry_on(self, request: Request, queued: float, first: "Answer | _Lost | None") -> Answer:
+        """Send *request*, of which *first* has come the first time it was sent; `None`: it may not have been sent."""
+        return await self.answer(_Submission(self, self._options, request, queued), first)
+
+    @staticmethod
+    async def answer(submission: "_Submission", first: "Answer | _Lost | None" = None) -> Answer:
+        """What *submission* comes to."""
         try:
-            return await _Submission(self, self._options, request, queued).run()
+            return await submission.run(first)
         except _GivenUp as end:
-            return Answer(end.status, end.reason.encode("utf-8", "replace"), b"", b"", "")
+            return given_up(end.status, end.reason)
 
     # -- connections
 
     async def connection(self, url: Url, patience: float) -> _Connection:
         """An idle connection to where *url* is, or a new one."""
-        idle = self._idle.get(url[:3])
-        while idle:
-            _, connection = idle.pop()
+        while (connection := self.take(url)) is not None:
             if connection.quiet:
+                connection.leave_to(None)
                 return connection
             connection.close()
         attempts = max(1, self._options.max_connect_attempts)
@@ -277,33 +363,82 @@ class Client:
             await trio.sleep(pause)
             pause = min(pause * 2, self._options.connect_backoff_max_time)
 
+    def has_idle(self, url: Url) -> bool:
+        """Whether a request to *url* may be an `Exchange`."""
+        return self._simple and not url.secure and bool(self._idle.get(url[:3]))
+
+    def take(self, url: Url) -> _Connection | None:
+        """The connection to where *url* is that was used last."""
+        idle = self._idle.get(url[:3])
+        while idle:
+            _, connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
     def keep(self, url: Url, connection: _Connection) -> None:
-        """Have *connection* for a later request, or end it."""
-        limit = self._options.max_idle_time or IDLE_TIME
+        """Have *connection* for a later request."""
+        deadline = trio.current_time() + (self._options.max_idle_time or IDLE_TIME)
         connection.used = True
+        place = attached.get(None)
+        connection.leave_to(place and place.watcher)
         idle = self._idle.get(url[:3])
         if idle is None:
             idle = self._idle[url[:3]] = []
-        idle.append((trio.current_time() + limit, connection))
+        idle.append((deadline, connection))
+        self._look_at(deadline)
+
+    def wait_for(self, exchange: "Exchange") -> None:
+        """See to it that *exchange* is told when its time is up."""
+        waiting = self._waiting
+        while waiting and waiting[0][1].over:
+            waiting.popleft()
+        waiting.append((exchange.deadline, exchange))
+        self._look_at(exchange.deadline)
+
+    def _look_at(self, deadline: float) -> None:
+        """Look at *deadline* who has waited, or was idle, for too long."""
         if not self._reaping:
             self._reaping = True
+            self._alarm = trio.CancelScope(deadline=deadline)
             trio.lowlevel.spawn_system_task(self._reap)
+        elif deadline < self._alarm.deadline:
+            self._alarm.deadline = deadline
 
     async def _reap(self) -> None:
-        """End connections that were idle for too long; at the end of the event loop, all."""
+        """End what has waited for too long; at the end of the event loop, all."""
         try:
-            while any(self._idle.values()):
-                await trio.sleep_until(min(idle[0][0] for idle in self._idle.values() if idle))
-                now = trio.current_time()
-                for idle in self._idle.values():
-                    while idle and idle[0][0] <= now:
-                        idle.pop(0)[1].close()
+            while self._reaping:
+                with self._alarm:
+                    await trio.sleep_forever()
+                deadline = self._end_overdue(trio.current_time())
+                self._reaping = deadline < float("inf")
+                self._alarm = trio.CancelScope(deadline=deadline)
         finally:
             self._reaping = False
             for idle in self._idle.values():
                 for _, connection in idle:
-                    connection.close()
+                    connection.end()
             self._idle.clear()
+
+    def _end_overdue(self, now: float) -> float:
+        """End what is overdue; when to look again."""
+        for idle in self._idle.values():
+            while idle and (idle[0][0] <= now or idle[0][1].closed):
+                idle.pop(0)[1].close()
+        waiting = self._waiting
+        while waiting and (waiting[0][0] <= now or waiting[0][1].over):
+            _, exchange = waiting.popleft()
+            if exchange.over:
+                continue
+            if exchange.deadline > now:  # more of its answer came meanwhile
+                waiting.append((exchange.deadline, exchange))
+            else:
+                exchange.timed_out()
+        deadlines = [idle[0][0] for idle in self._idle.values() if idle]
+        if waiting:
+            deadlines.append(waiting[0][0])
+        return min(deadlines, default=float("inf"))
 
     async def _connect(self, url: Url, patience: float) -> _Connection:
         options = self._options
@@ -363,7 +498,7 @@ class Client:
         return sock
 
     async def _encrypt(self, sock: socket.socket, url: Url, patience: float) -> _Connection:
-        place = f"{url.host}:{url.port}"
+        place = url.place
         try:
             plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
             encrypted = trio.SSLStream(plain, _tls(self._options), server_hostname=url.host, https_compatible=True)
@@ -380,7 +515,7 @@ class Client:
 
     async def _tunnel(self, connection: _Connection, url: Url, patience: float) -> None:
         """Have the proxy pass everything on to where *url* is (RFC 9110 section 9.3.6)."""
-        place = f"{url.host}:{url.port}"
+        place = url.place
         response = ResponseReader(self.limits, bodyless=True)
         try:
             with trio.fail_after(patience):
@@ -408,6 +543,26 @@ class Client:
         """Whether requests go to a proxy."""
         return self._proxy is not None or bool(self._options.proxy_socket_path)
 
+    def headers(self, request: Request, *, expecting: bool = False) -> list[Header]:
+        """What Dovecot sends, in its order; then what the script added."""
+        url, payload = request.url, request.payload
+        ours: list[Header] = [("Host", url.authority), ("Date", _date(int(time())))]
+        if url.userinfo is not None:
+            ours.append(("Authorization", _basic(url.userinfo)))
+        if self.has_proxy and not url.secure:
+            ours += self.proxy_headers()
+        if self._options.user_agent:
+            ours.append(("User-Agent", self._options.user_agent))
+        if expecting:
+            ours.append(("Expect", "100-continue"))
+        if payload is not None or request.method in ("POST", "PUT"):
+            ours.append(("Content-Length", str(len(payload or b""))))
+        ours.append(("Connection", "Keep-Alive"))
+        if not request.headers:
+            return ours
+        theirs = {name.lower() for name, _ in request.headers}
+        return [one for one in ours if one[0].lower() not in theirs] + list(request.headers)
+
 
 class _Submission:
     """One request on its way to its answer."""
@@ -421,12 +576,14 @@ class _Submission:
         self._attempts = 0
         self._max_attempts, self._timeout = client.patience(request.method)
 
-    async def run(self) -> Answer:
+    async def run(self, first: "Answer | _Lost | None" = None) -> Answer:
+        """Its answer, of which *first* is what came of the first attempt if that was made elsewhere."""
         redirects = 0
         while True:
             self._attempts += 1
+            made, first = first, None
             try:
-                answer = await self._exchange()
+                answer = await self._exchange() if made is None else _unwrapped(made)
             except _Lost as lost:
                 if self._options.auto_retry and self._may_retry:
                     await self._pause()
@@ -516,9 +673,7 @@ class _Submission:
             self._client.keep(request.url, connection)
         else:
             connection.close()
-        words = response.headers
-        headers = b"%s\n" % b"\n".join(words) if words else b""
-        return Answer(response.status, response.reason, headers, response.body, problem)
+        return _answer(response, problem)
 
     async def _ask(self, connection: _Connection, request: Request) -> tuple[ResponseReader, str]:
         """What comes back for *request*, and what is wrong with its payload."""
@@ -527,7 +682,7 @@ class _Submission:
         if self._client.has_proxy and not (request.url.secure and self._options.proxy_ssl_tunnel):
             target = f"{'https' if request.url.secure else 'http'}://{request.url.authority}{target}"
         try:
-            data = encode_request(request.method, target, self._headers(expecting))
+            data = encode_request(request.method, target, self._client.headers(request, expecting=expecting))
         except BadRequest as error:
             raise _GivenUp(ABORTED, f"Request cannot be sent: {error}") from error
         if request.payload and not expecting:
@@ -543,12 +698,11 @@ class _Submission:
                 raise _GivenUp(BAD_RESPONSE, str(error)) from error
             except (OSError, trio.BrokenResourceError) as error:
                 if not response.status:
-                    place = f"{request.url.host}:{request.url.port}"
-                    raise _Lost(f"{place}: {error.__cause__ or error}") from error
-                return response, self._cut(response, str(error.__cause__ or error))
+                    raise _Lost(f"{request.url.place}: {error.__cause__ or error}") from error
+                return response, _cut(request.url, response, str(error.__cause__ or error))
         if not response.status:
             raise _GivenUp(TIMED_OUT, f"Request timed out ({self._statistics})")
-        return response, f"Read timeout in {self._timeout:.3f} s after {response.size} bytes"
+        return response, _too_slow(self._timeout, response)
 
     async def _receive(self, connection: _Connection, response: ResponseReader, scope: trio.CancelScope) -> str:
         """Take in the rest of *response*; what is wrong with its payload."""
@@ -558,23 +712,19 @@ class _Submission:
                 if response.end():
                     return ""
                 if not response.status:
-                    raise _Lost(f"read({self._request.url.host}:{self._request.url.port}) failed: EOF")
-                return self._cut(response, "EOF")
+                    raise _Lost(f"read({self._request.url.place}) failed: EOF")
+                return _cut(self._request.url, response, "EOF")
             try:
                 response.feed(data)
             except BadResponse as error:
                 if not response.status:
                     raise
-                return self._cut(response, str(error))
+                return _cut(self._request.url, response, str(error))
             if response.status:
                 scope.deadline = trio.current_time() + self._timeout
         if response.status > 599:
-            raise _GivenUp(BAD_RESPONSE, "Invalid HTTP status code in response")
+            raise _GivenUp(BAD_RESPONSE, BAD_STATUS)
         return ""
-
-    def _cut(self, response: ResponseReader, why: str) -> str:
-        place = f"{self._request.url.host}:{self._request.url.port}"
-        return f"Disconnected from {place} while reading the payload at offset {response.size}: {why}"
 
     async def _continue(self, connection: _Connection, response: ResponseReader) -> None:
         """Send the payload once the server wants it, or says nothing; not when it has answered already."""
@@ -582,33 +732,182 @@ class _Submission:
             while not (response.continued or response.status):
                 data = await connection.receive()
                 if not data:
-                    raise _Lost(f"read({self._request.url.host}:{self._request.url.port}) failed: EOF")
+                    raise _Lost(f"read({self._request.url.place}) failed: EOF")
                 response.feed(data)
         if response.status:
             connection.owing = True
         else:
             await connection.send(self._request.payload or b"")
 
-    def _headers(self, expecting: bool) -> list[Header]:
-        """What Dovecot sends, in its order; then what the script added."""
-        request = self._request
-        url, payload = request.url, request.payload
-        ours: list[Header] = [("Host", url.authority), ("Date", _date(int(time())))]
-        if url.userinfo is not None:
-            ours.append(("Authorization", _basic(url.userinfo)))
-        if self._client.has_proxy and not url.secure:
-            ours += self._client.proxy_headers()
-        if self._options.user_agent:
-            ours.append(("User-Agent", self._options.user_agent))
-        if expecting:
-            ours.append(("Expect", "100-continue"))
-        if payload is not None or request.method in ("POST", "PUT"):
-            ours.append(("Content-Length", str(len(payload or b""))))
-        ours.append(("Connection", "Keep-Alive"))
-        if not request.headers:
-            return ours
-        theirs = {name.lower() for name, _ in request.headers}
-        return [one for one in ours if one[0].lower() not in theirs] + list(request.headers)
+
+class Exchange(Errand):
+    """A request on an idle connection, up to its answer."""
+
+    __slots__ = (
+        "_client",
+        "_connection",
+        "_queued",
+        "_report",
+        "_request",
+        "_response",
+        "_scope",
+        "_timeout",
+        "deadline",
+    )
+
+    def __init__(self, client: Client, request: Request) -> None:
+        self._client = client
+        self._request = request
+        self._response: ResponseReader
+        self._report: Callable[[Outcome], None] | None = None
+        self._connection: _Connection | None = None
+        self._scope: trio.CancelScope | None = None
+        self._queued = trio.current_time()
+        _, self._timeout = client.patience(request.method)
+        self.deadline = 0.0
+
+    @property
+    def over(self) -> bool:
+        """It does not wait on its connection any more."""
+        return self._connection is None
+
+    def start(self, report: Callable[[Outcome], None]) -> None:
+        self._report = report
+        request, client = self._request, self._client
+        try:
+            data = encode_request(request.method, request.url.target, client.headers(request))
+        except BadRequest as error:
+            self._tell(given_up(ABORTED, f"Request cannot be sent: {error}"))
+            return
+        connection = client.take(request.url)
+        # only what may be repeated is sent without a look whether the server is still there
+        if connection is not None:
+            alive = request.method in _REPEATABLE or connection.quiet
+            if alive and connection.send_now(data + request.payload if request.payload else data):
+                self._response = ResponseReader(client.limits, bodyless=request.method == "HEAD")
+                self._connection, connection.exchange = connection, self
+                self.deadline = trio.current_time() + self._timeout
+                client.wait_for(self)
+                return
+            connection.close()
+        self._go_on(None)
+
+    def cancel(self) -> None:
+        self._report = None
+        if self._connection is not None:
+            self._leave().close()
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def received(self, data: bytes) -> None:
+        """Some of the answer, or the end of the connection."""
+        response, url = self._response, self._request.url
+        if not data:
+            if response.end():
+                self._answered("")
+            elif response.status:
+                self._answered(_cut(url, response, "EOF"))
+            else:
+                self._lost(f"read({url.place}) failed: EOF")
+            return
+        try:
+            response.feed(data)
+        except BadResponse as error:
+            if response.status:
+                self._answered(_cut(url, response, str(error)))
+            else:
+                self._leave().close()
+                self._tell(given_up(BAD_RESPONSE, str(error)))
+            return
+        if response.complete:
+            self._answered("")
+        elif response.status:
+            self.deadline = trio.current_time() + self._timeout
+
+    def broken(self, error: OSError) -> None:
+        """The connection ended in another way."""
+        url = self._request.url
+        if self._response.status:
+            self._answered(_cut(url, self._response, str(error)))
+        else:
+            self._lost(f"{url.place}: {error}")
+
+    def timed_out(self) -> None:
+        """The server has been silent for too long."""
+        self._leave().close()
+        now = trio.current_time()
+        if self._response.status:
+            self._tell(_answer(self._response, _too_slow(self._timeout, self._response)))
+            return
+        waited = f"Request queued {now - self._queued:.3f} secs ago, 1 send attempts in {now - self._queued:.3f} secs"
+        self._tell(given_up(TIMED_OUT, f"Request timed out ({waited})"))
+
+    def _leave(self) -> _Connection:
+        connection = self._connection
+        assert connection is not None, "it waits"
+        self._connection = connection.exchange = None
+        return connection
+
+    def _answered(self, problem: str) -> None:
+        response, connection = self._response, self._leave()
+        if response.reusable and not problem and response.status != 408:
+            self._client.keep(self._request.url, connection)
+        else:
+            connection.close()
+        if response.status > 599:
+            self._tell(given_up(BAD_RESPONSE, BAD_STATUS))
+            return
+        answer = _answer(response, problem)
+        if 300 <= answer.status < 400 or answer.status in (408, 503):
+            self._go_on(answer)
+        else:
+            self._tell(answer)
+
+    def _lost(self, why: str) -> None:
+        self._leave().close()
+        self._go_on(None if self._request.method in _REPEATABLE else _Lost(why))
+
+    def _tell(self, answer: Answer) -> None:
+        report, self._report = self._report, None
+        if report is not None:
+            report(Outcome(tuple(answer)))
+            place = attached.get(None)
+            if place is not None:
+                place.batch_done()
+
+    def _go_on(self, first: Answer | _Lost | None) -> None:
+        self._scope = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._in_a_task, first)
+
+    async def _in_a_task(self, first: Answer | _Lost | None) -> None:
+        assert self._scope is not None, "it was made before the task"
+        with self._scope:
+            self._tell(await self._client.carry_on(self._request, self._queued, first))
+
+
+def given_up(status: int, reason: str) -> Answer:
+    """The answer to a request that has none from a server."""
+    return Answer(status, reason.encode("utf-8", "replace"), b"", b"", "")
+
+
+def _unwrapped(first: Answer | _Lost) -> Answer:
+    if isinstance(first, _Lost):
+        raise first
+    return first
+
+
+def _answer(response: ResponseReader, problem: str) -> Answer:
+    words = response.headers
+    headers = b"%s\n" % b"\n".join(words) if words else b""
+    return Answer(response.status, response.reason, headers, response.body, problem)
+
+
+def _cut(url: Url, response: ResponseReader, why: str) -> str:
+    return f"Disconnected from {url.place} while reading the payload at offset {response.size}: {why}"
+
+
+def _too_slow(patience: float, response: ResponseReader) -> str:
+    return f"Read timeout in {patience:.3f} s after {response.size} bytes"
 
 
 @lru_cache(2)
