@@ -197,6 +197,7 @@ class App:
             "successes": self.tally.successes,
             "failures": self.tally.requests - self.tally.successes,
             "waiting": self.core.holds,
+            "hashes": self.hasher.pending,
             "workers": self.core.pool.size if self.core.pool is not None else 0,
             "reloads": self._reloads,
             **({"state": "up" if self.state.up else "down"} if self.state.shared else {}),

@@ -181,6 +181,11 @@ class Hasher:
         self._batch_done()
 
     @property
+    def pending(self) -> int:
+        """How many jobs are not done yet."""
+        return len(self._out) + self._waiting_count
+
+    @property
     def _is_flood(self) -> bool:
         """Each thread has a job, and another to go on with."""
         return len(self._out) > 2 * self._threads

@@ -116,6 +116,7 @@ class Metrics:
         connections.labels("client").set(len(app.clients))
         connections.labels("master").set(len(app.masters))
         Gauge("authlua_requests_waiting", "Requests that wait for something.", registry=now).set(app.core.holds)
+        Gauge("authlua_hashes_waiting", "Slow hashes not made yet.", registry=now).set(app.hasher.pending)
         if app.state.shared:
             Gauge("authlua_state_up", "Whether Redis answers.", registry=now).set(app.state.up)
             failures = Counter("authlua_state_failures", "Questions that Redis left unanswered.", registry=now)

@@ -182,12 +182,13 @@ class TestInTheServer:
             await stream.send_all(auth(1, "t") + auth(2, "u"))
             await until(lambda: server.app.core.holds == 2)
             assert len(server.app.tasks.child_tasks) == tasks
+            assert server.app.status()["hashes"] == 2
             begin.set()
             answers = b""
             while answers.count(b"\n") < 2:
                 answers += await stream.receive_some()
             assert sorted(answers.splitlines()) == [b"OK\t1\tuser=t", b"OK\t2\tuser=u"]
-            assert server.app.core.holds == 0
+            assert (server.app.core.holds, server.app.status()["hashes"]) == (0, 0)
 
     async def test_a_cancelled_login_is_never_hashed(self, tmp_path: Path) -> None:
         """Nor is one whose client has hung up."""
