@@ -9,12 +9,16 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from authlua.conformance.raw import PATIENCE, RawConnection
+from authlua.doveconf import read_site, toml_of
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24
 
 DOVECOTS: dict[str, Callable[..., Dovecot]] = {"2.3": Dovecot23, "2.4": Dovecot24}
+
+
+T = TypeVar("T")
 
 
 class Server(Protocol):
@@ -114,6 +118,20 @@ class Imported(Authlua):
     def _text(self) -> str:
         text = self._config.replace("{directory}", str(self.directory))
         return text.replace("[server]\n", f'[server]\nbase_dir = "{self.directory}"\n', 1)
+
+
+def answered_alike(series: str, conf: str, files: Mapping[str, str], ask: Callable[[Server], T]) -> T:
+    """What *ask* hears from a Dovecot with *conf* and *files*; an authlua with the same, translated, says it too."""
+    original = DOVECOTS[series]("", databases=conf, auth_debug="no")
+    original.files = files
+    with original as dovecot:
+        expected = ask(dovecot)
+        printed = dovecot.run("doveconf", "-nP").stdout.replace(str(dovecot.directory), "{directory}")
+    site = read_site(printed)
+    assert site.left == []
+    with Imported(toml_of(site), dialect=series, files=dict(files)) as authlua:
+        assert expected == ask(authlua)
+    return expected
 
 
 class AuthClient:

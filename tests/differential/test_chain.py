@@ -129,10 +129,11 @@ def transcript(server: Server, site: Site) -> dict[str, str]:
     """Who asked what, and the reply."""
     said: dict[str, str] = {}
     with AuthClient(server) as client:
-        for master in site.masters:
-            attempts = [(master or user, "pass", user if master else "") for user in site.users]
-            replies = client.login_all(attempts, "rip=198.51.100.1")
-            said |= {f"AUTH {master} {user}": _plain(reply) for user, reply in zip(site.users, replies, strict=True)}
+        pairs = list(itertools.product(site.masters, site.users))
+        attempts = [(master or user, "pass", user if master else "") for master, user in pairs]
+        replies = client.login_all(attempts, "rip=198.51.100.1")
+        for (master, user), reply in zip(pairs, replies, strict=True):
+            said[f"AUTH {master} {user}"] = _plain(reply)
         if site.challenged:
             # where Dovecot forgets to take nopassword back, the next passdb refuses any password
             users = [user for user in site.users if "_any_" not in user]
