@@ -125,17 +125,17 @@ class _Worker:
 
     def asked(self, verb: str, *arguments: Any) -> None:
         """Do it and say what came of it."""
-        try:
-            with _Alarm(self._plan.timeout):
-                answer = getattr(self, "_" + verb)(*arguments)
-        except (ScriptError, StorageError, MemoryError) as error:
-            self._say("failed", resident() > self._limit, _told(error))
-            self._script = None  # which has failed to load, or has no session any more
-        except Exception:
-            self._say("log", "error", "internal_error\n" + format_exc(), {})
-            self._say("failed", True, "authlua itself has failed; its log says why")
-        else:
-            self._say("done", resident() > self._limit, *answer)
+        tired = False
+        with _Alarm(self._plan.timeout):
+            try:
+                kind, answer = "done", getattr(self, "_" + verb)(*arguments)
+            except (ScriptError, StorageError, MemoryError) as error:
+                kind, answer = "failed", [_told(error)]
+                self._give_up()
+            except Exception:
+                self._say("log", "error", "internal_error\n" + format_exc(), {})
+                kind, answer, tired = "failed", ["authlua itself has failed; its log says why"], True
+        self._say(kind, tired or resident() > self._limit, *answer)
 
     def abandoned(self) -> None:
         """The server is gone, or has lost interest."""
@@ -161,6 +161,12 @@ class _Worker:
             self._script.close()
             self._script = None
         return ()
+
+    def _give_up(self) -> None:
+        """Unload a script that has failed, as far as that is possible."""
+        with suppress(MemoryError):
+            self._leave()
+        self._script = None
 
     def _push(self, user: Mapping[str, Any], push: Sequence[Any]) -> Sequence[Any]:
         script, notice = self._load(user), Push(*push)

@@ -235,6 +235,20 @@ async def test_what_a_process_says_is_not_believed(place: Place, zygote: Zygote)
         scripts.close()
 
 
+async def test_a_script_that_fails_is_unloaded(place: Place, zygote: Zygote) -> None:
+    """Its script_deinit is called before the failure is told, and the process is in order."""
+    source = "function mail_user_created() error('no', 0) end\nfunction script_deinit() dovecot.i_info('unloaded') end"
+    scripts = MailScripts(place.settings(source), zygote)
+    user = scripts.user("alice", place.fields("alice"), service="imap")
+    process = await scripts.process(user)
+    with pytest.raises(ScriptError, match=r"mail_user_created\(user\) failed: .*: no"):
+        await process.begin(user, place.write)
+    assert place.log == ["unloaded"]
+    assert process.usable
+    process.close()
+    scripts.close()
+
+
 async def test_a_script_that_does_not_load_is_told_by_its_text(place: Place, zygote: Zygote) -> None:
     """The process is in order, and serves the next."""
     scripts = MailScripts(place.settings("error('no', 0)"), zygote)
