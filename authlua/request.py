@@ -72,6 +72,8 @@ class AuthRequest:
     policy_refused: bool = False
     policy_delay: int = 0
     """Seconds the policy server let it wait, or would have."""
+    fingerprint_matched = False
+    """A passdb knew the client's certificate (``check_client_fp``)."""
     log_name = ""
     """Who speaks of it in the log: the passdb or userdb at work, ``policy`` or ``proxy``; empty: the mech."""
     cached: bool | None = None
@@ -195,8 +197,8 @@ class AuthRequest:
 
     @property
     def valid_client_cert(self) -> bool:
-        """The client has shown a certificate, and the client process has verified it."""
-        return "valid-client-cert" in self.params
+        """The client has shown a certificate, and somebody has verified it: the client process, or a passdb."""
+        return self.fingerprint_matched or "valid-client-cert" in self.params
 
     @property
     def ssl_ja3_hash(self) -> str | None:

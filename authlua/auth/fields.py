@@ -6,6 +6,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import randrange
 from typing import Final
 
@@ -24,9 +25,15 @@ HIDDEN: Final = frozenset(
         "fail",
         "delay_until",
         "noauthenticate",
+        "check_client_fp",
+        "check_client_cert_fp",
+        "check_client_pubkey_fp",
     }
 )
 """Passdb fields that are acted on and never sent. So is everything that begins with ``userdb_``."""
+
+FINGERPRINTS = ("check_client_fp", "check_client_cert_fp", "check_client_pubkey_fp")
+"""From 2.4.2 on: the fingerprint that the client's certificate, its public key, or either of them must have."""
 
 _PROXY_FIELDS = ("proxy", "proxy_maybe", "proxy_always", "host", "port", "destuser")
 PROXY_FIELDS = {
@@ -73,6 +80,8 @@ class FieldSetter:
             "nodelay": self._nodelay,
             "delay_until": self._check_delay,
         }
+        if dialect is Dialect.V2_4:
+            self._special.update({name: partial(self._check_fingerprint, name) for name in FINGERPRINTS})
         self._ordinary: dict[str, str] = {}
         """Names seen before that mean nothing to us, so that no rule need be tried on them again: the userdb field
         that one is for, ``""`` if it is for none."""
@@ -140,6 +149,8 @@ class FieldSetter:
             if kept is None:
                 return
             name = kept
+        if name == " ":
+            return  # what Dovecot's cache writes when there is nothing
         if name == "tempfail":
             request.tempfail = True
         elif name in ("user", "username", "domain"):
@@ -198,6 +209,22 @@ class FieldSetter:
     def _check_delay(self, request: AuthRequest, value: str) -> None:
         if delay_until(value) is None:
             self._note("error", f"delay_until is not a time at most {MAX_DELAY} s ahead: {value}", request)
+            request.failed = True
+
+    def _check_fingerprint(self, name: str, request: AuthRequest, wanted: str) -> None:
+        if not wanted:
+            self._note("info", f"{name} check failed: value was empty", request)
+            request.failed = True
+            return
+        shown = [
+            None if name == "check_client_pubkey_fp" else request.ssl_client_cert_fp,
+            None if name == "check_client_cert_fp" else request.ssl_client_cert_pubkey_fp,
+        ]
+        if request.secured == "TLS" and wanted in shown:
+            self._note("debug", f"{name} check success: {wanted} matches client certificate", request)
+            request.fingerprint_matched = True
+        else:
+            self._note("info", f"{name} check failed: {wanted} does not match client certificate", request)
             request.failed = True
 
     def _allow(self, request: AuthRequest, name: str, nets: str, ip: str | None) -> None:

@@ -172,6 +172,7 @@ class Auth:
             verbose=options.verbose,
             verbose_passwords=options.verbose_passwords,
             debug=options.debug,
+            needs_certificate=options.ssl_require_client_cert,
             cache=self.cache,
             cache_verify_elsewhere=options.cache_verify_password_with_worker,
             policy=self.policy,
@@ -247,7 +248,11 @@ class Auth:
         return self._replies.fail(request, PassdbResult.INTERNAL_FAILURE)._replace(delay=False)
 
     def _certificate_problem(self, request: AuthRequest) -> str | None:
-        if not request.valid_client_cert:
+        # from 2.4.2 on a passdb may know the fingerprint of what was shown
+        shown = self.options.dialect is Dialect.V2_4 and (
+            request.ssl_client_cert_fp or request.ssl_client_cert_pubkey_fp
+        )
+        if not request.valid_client_cert and not shown:
             return "Client didn't present valid SSL certificate"
         if self.options.ssl_username_from_cert and not request.cert_username:
             return "SSL certificate didn't contain username"

@@ -79,6 +79,7 @@ class PassdbChain:
     Args:
         internal_failure_delay: seconds that an internal failure is held back (2.4), up to half of it more by chance.
         verbose: log what the databases found.
+        needs_certificate: of every client, in the end.
         verbose_passwords: ``no``, ``plain`` or ``sha1``, the last two maybe with ``:length``: what the log may say of
             passwords that were refused.
         debug: log each step.
@@ -101,12 +102,14 @@ class PassdbChain:
         verbose: bool,
         verbose_passwords: str,
         debug: bool,
+        needs_certificate: bool = False,
         cache: Cache | None = None,
         cache_verify_elsewhere: bool = False,
         policy: Policy | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._observe = observe
+        self._needs_certificate = needs_certificate and dialect is Dialect.V2_4
         self._about = {entry.id: about_database(entry, dialect) for entry in entries} if observe is not None else {}
         self._policy = policy
         if cache is not None:
@@ -148,6 +151,14 @@ class PassdbChain:
         """Fetch the user's fields, whatever the password, and what is *wanted* of the password."""
         if self._policy is not None and request.mech and not await self._policy.allows_attempt(request):
             return PASSWORD_MISMATCH
+        if (
+            request.mech
+            and not wanted.scheme
+            and self._dialect is not Dialect.V2_3
+            and self._next(self._passdbs, 0, request) == len(self._passdbs)
+        ):
+            # the mech has seen to the user itself, and no passdb has anything to add
+            return OK
         try:
             result = await self._run(request, wanted.step(self._lookup))
         finally:
@@ -410,6 +421,10 @@ class PassdbChain:
             else:
                 result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, step)
             fields = request.passdb_fields
+            if result is OK and self._needs_certificate and not request.valid_client_cert:
+                # what was shown is no certificate that anybody knows (from 2.4.2 on)
+                self._info(entry, request, "Client didn't present valid SSL certificate")
+                result = PASSWORD_MISMATCH
             if result is OK and "noauthenticate" in fields:
                 result = NEXT
             if self._observe is not None:

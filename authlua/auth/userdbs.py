@@ -23,7 +23,7 @@ from authlua.fields import Fields
 from authlua.listing import Listing
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
-from authlua.variables import ExpansionError, Template, request_variables
+from authlua.variables import ExpansionError, Template, compile_template, request_variables
 from authlua.wishes import Compute, Sleep
 
 OK = UserdbResult.OK
@@ -41,8 +41,8 @@ _FOUND: Mapping[PassdbResult, UserdbResult] = {
 }
 """What a passdb lookup tells about a user's existence (``src/auth/userdb-static.c:static_credentials_callback``)."""
 
-MAX_ID = 0xFFFFFFFF
-"""The uid and gid that stands for none; greater ones do not exist."""
+MAX_ID = 1 << 31
+"""The first number that Dovecot takes for neither a uid nor a gid."""
 
 
 class UserdbChain:
@@ -226,6 +226,14 @@ class UserdbChain:
         path = fields.get("uidgid_file")
         if path is not None:
             fields.discard("uidgid_file")
+            if self._dialect is Dialect.V2_3:
+                try:
+                    variables = request_variables(request, self._dialect, id=str(entry.id))
+                    path = compile_template(path, self._dialect).expand(variables)
+                except ExpansionError as error:
+                    self._log("error", f"Failed to expand uidgid_file={path}: {error}", request, {"userdb": entry.name})
+                    request.tempfail = True
+                    return
             try:
                 status = await Compute(os.stat, path)
             except OSError as error:

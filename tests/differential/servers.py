@@ -181,7 +181,7 @@ class AuthClient:
         while len(replies) < len(requests):
             line_ = self._connection.receive()
             assert line_ is not None, "the server hung up"
-            word, id, *rest = line_.decode().split("\t")
+            word, id, *rest = line_.decode("utf-8", "surrogateescape").split("\t")
             if word == "CONT":
                 assert answer is not None
                 response = base64.b64encode(answer(int(id), base64.b64decode(rest[0])))
@@ -212,7 +212,7 @@ class MasterClient:
         self._connection.send(f"{command}\t{self._id}\t{user}\tservice=lmtp\n".encode())
         line = self._connection.receive()
         assert line is not None, "the server hung up"
-        word, _, *rest = line.decode().split("\t")
+        word, _, *rest = line.decode("utf-8", "surrogateescape").split("\t")
         return "\t".join([word, *rest])
 
     def list_users(self) -> list[str]:
@@ -223,6 +223,6 @@ class MasterClient:
         while not lines or lines[-1].startswith("LIST"):
             line = self._connection.receive()
             assert line is not None, "the server hung up"
-            word, _, *rest = line.decode().split("\t")
+            word, _, *rest = line.decode("utf-8", "surrogateescape").split("\t")
             lines.append("\t".join([word, *rest]))
         return lines

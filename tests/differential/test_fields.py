@@ -1,0 +1,195 @@
+"""What a field of a passdb or userdb does: each is set on both servers, and the replies are compared.
+
+The order of a reply's fields is that of Lua's hash table, so they are sorted.
+"""
+
+import time
+
+import pytest
+
+from tests.differential.servers import DOVECOTS, AuthClient, Authlua, MasterClient, Server
+from tests.reference.dovecot import why_not
+
+LATER, LONG_AGO, TOO_LATE = int(time.time()) + 1, 1000, int(time.time()) + 100_000
+
+PASSDB: dict[str, dict[str, str]] = {
+    "plain": {},
+    "ordinary": {"a": "b", "with space": "c d", "UPPER": "x"},
+    "empty": {"a": ""},
+    "tab": {"a": "x\ty"},
+    "linefeed": {"a": "x\ny\r"},
+    "escape": {"a": "x\x01y\x01"},
+    "latin1": {"a": "x\udce9y"},
+    "user": {"user": "Another"},
+    "user with domain": {"user": "another@example.org"},
+    "no user": {"user": ""},
+    "username": {"username": "another"},
+    "username@in.domain": {"username": "another"},
+    "username with domain": {"username": "another@example.org"},
+    "domain": {"domain": "example.org"},
+    "domain@in.domain": {"domain": "example.org"},
+    "login_user": {"login_user": "another"},
+    "allowed": {"allow_nets": "198.51.100.0/24"},
+    "allowed by list": {"allow_nets": "192.0.2.1, 198.51.100.0/25 ::1"},
+    "not allowed": {"allow_nets": "192.0.2.0/24"},
+    "allowed by IPv6": {"allow_nets": "::/0"},
+    "allowed by nonsense": {"allow_nets": "nonsense,198.51.100.1"},
+    "not allowed by nonsense": {"allow_nets": "nonsense"},
+    "allowed local": {"allow_nets": "local"},
+    "allowed nowhere": {"allow_nets": ""},
+    "allowed really": {"allow_real_nets": "203.0.113.0/24"},
+    "not allowed really": {"allow_real_nets": "198.51.100.0/24"},
+    "fail": {"fail": "y"},
+    "delayed": {"delay_until": str(LATER)},
+    "delayed by chance": {"delay_until": f"{LONG_AGO}+1"},
+    "delayed for long": {"delay_until": str(TOO_LATE)},
+    "delayed until nonsense": {"delay_until": "soon"},
+    "delayed by nonsense": {"delay_until": f"{LONG_AGO}+soon"},
+    "nodelay": {"nodelay": "y"},
+    "nologin": {"nologin": "y", "reason": "closed"},
+    "nologin empty": {"nologin": ""},
+    "reason": {"reason": "because"},
+    "passdb_import": {"passdb_import": "a=b\tnologin=y\tc"},
+    "import of a user": {"passdb_import": "user=another"},
+    "userdb": {"userdb_home": "/h", "userdb_uid": "5"},
+    "userdb_import": {"userdb_userdb_import": "home=/h\tuid=5"},
+    "userdb user": {"userdb_user": "another"},
+    "original_user": {"original_user": "me", "auth_user": "you"},
+    "k5principals": {"k5principals": "a@B,c@D"},
+    "forward": {"forward_x": "y", "event_x": "y", "token": "t"},
+    "protected": {"a:protected": "b"},
+    "default": {"a:default": "b"},
+    "remove": {"a:remove": "b"},
+    "other suffix": {"a:b": "c"},
+    "proxy": {"proxy": "y", "host": "192.0.2.9"},
+    "proxy with password": {"proxy": "y", "host": "192.0.2.9", "pass": "other", "destuser": "them", "port": "1143"},
+    "proxy without host": {"proxy": "y"},
+    "proxy to hostip": {"proxy": "y", "host": "a.invalid", "hostip": "192.0.2.9"},
+    "proxy_maybe elsewhere": {"proxy_maybe": "y", "host": "192.0.2.9"},
+    "proxy_maybe here": {"proxy_maybe": "y", "host": "192.0.2.1"},
+    "proxy_maybe here by port": {"proxy_maybe": "y", "host": "192.0.2.1", "port": "143"},
+    "proxy_maybe on another port": {"proxy_maybe": "y", "host": "192.0.2.1", "port": "144"},
+    "proxy and nologin": {"proxy": "y", "host": "192.0.2.9", "nologin": "y"},
+    "anonymous": {"user": "anonymous"},
+}
+"""What the user of that name has beside a password."""
+
+USERDB: dict[str, dict[str, str]] = {
+    "plain": {},
+    "ordinary": {"home": "/h", "mail": "maildir:~/Maildir", "a": ""},
+    "tab": {"a": "x\ty\n\x01z"},
+    "latin1": {"a": "x\udce9y"},
+    "numbers": {"uid": "5000", "gid": "5001"},
+    "names": {"uid": "daemon", "gid": "daemon"},
+    "zeros": {"uid": "005", "gid": "0"},
+    "no such uid": {"uid": "nobody-here"},
+    "no such gid": {"gid": "nobody-here"},
+    "no uid": {"uid": ""},
+    "negative uid": {"uid": "-1"},
+    "last signed uid": {"uid": "2147483647"},
+    "first unsigned uid": {"uid": "2147483648"},
+    "last but one uid": {"uid": "4294967293"},
+    "last uid": {"uid": "4294967294"},
+    "no uid any more": {"uid": "4294967295"},
+    "huge uid": {"uid": "99999999999999999999"},
+    "uid with space": {"uid": " 5"},
+    "several gids": {"gid": "5,6"},
+    "uidgid_file": {"uidgid_file": "/etc/hostname"},
+    "uidgid_file with user": {"uidgid_file": "/etc/%s"},
+    "hostname": {"uidgid_file": "/etc/%u"},
+    "no uidgid_file": {"uidgid_file": "/nowhere"},
+    "tempfail": {"tempfail": "y"},
+    "tempfail with reason": {"tempfail": "y", "reason": "try later"},
+    "userdb_import": {"userdb_import": "home=/h\tuid=5\tb"},
+    "import of a user": {"userdb_import": "user=another"},
+    "system_user": {"system_user": "daemon"},
+    "system_groups_user": {"system_groups_user": "daemon"},
+    "user": {"user": "Another"},
+    "no user": {"user": ""},
+    "username": {"username": "another"},
+    "domain": {"domain": "example.org"},
+    "protected": {"a:protected": "b"},
+    "default": {"a:default": "b"},
+    "remove": {"a:remove": "b"},
+    "blank": {" ": " "},
+    "master_user": {"master_user": "m", "auth_user": "a"},
+}
+"""What a userdb has of the user of that name."""
+
+BETTER: dict[tuple[str, str], str] = {}
+"""What authlua answers otherwise, on purpose; docs/differences.md says why."""
+
+
+def script() -> str:
+    def table(users: dict[str, dict[str, str]], **more: str) -> str:
+        entries = []
+        for user, fields in users.items():
+            pairs = [f"[{_lua(name)}] = {_lua(value)}" for name, value in {**more, **fields}.items()]
+            entries.append(f"  [{_lua(user)}] = {{ {', '.join(pairs)} }},\n")
+        return "{\n" + "".join(entries) + "}\n"
+
+    text = "local auth = dovecot.auth\n"
+    text += f"local passdb = {table(PASSDB, password='{PLAIN}pass')}local userdb = {table(USERDB)}"
+    for kind in ("passdb", "userdb"):
+        text += f"function auth_{kind}_lookup(request)\n  local found = {kind}[request.user]\n"
+        text += f'  if found == nil then return auth.{kind.upper()}_RESULT_USER_UNKNOWN, "" end\n'
+        text += f"  return auth.{kind.upper()}_RESULT_OK, found\nend\n"
+    return text
+
+
+def _lua(text: str) -> str:
+    return '"' + "".join(f"\\{byte:03d}" for byte in text.encode("utf-8", "surrogateescape")) + '"'
+
+
+def transcript(server: Server) -> dict[str, str]:
+    """Each user with the right and with a wrong password on a login socket, and what the master is told."""
+    where = ["lip=192.0.2.1", "lport=143", "rip=198.51.100.1", "real_rip=203.0.113.1"]
+    said: dict[str, str] = {}
+    with AuthClient(server, "login") as client:
+        for password in ("pass", "wrong"):
+            replies = client.login_all([(user, password, "") for user in PASSDB], *where)
+            said |= {f"AUTH {user} {password}": _sorted(reply) for user, reply in zip(PASSDB, replies, strict=True)}
+        replies = client.login_all([(user, "pass", "") for user in PASSDB])
+        said |= {f"AUTH {user} from nowhere": _sorted(reply) for user, reply in zip(PASSDB, replies, strict=True)}
+    with MasterClient(server) as master:
+        for command, users in (("PASS", PASSDB), ("USER", USERDB)):
+            said |= {f"{command} {user}": _sorted(master.ask(command, user)) for user in users}
+    return said
+
+
+def _sorted(reply: str) -> str:
+    word, *fields = reply.split("\t")
+    return " | ".join([word, *sorted(filter(None, fields))])
+
+
+@pytest.mark.parametrize(
+    "series",
+    [pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)],
+)
+def test_each_field_does_the_same(series: str) -> None:
+    """For logins that succeed and that fail, and for lookups."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+    settings: dict[str, str | int] = {
+        "auth_failure_delay": 0,
+        "auth_username_chars": "",
+        "auth_username_format": "",
+        "auth_debug": "no",
+        **({} if series == "2.3" else {"auth_internal_failure_delay": 0}),
+    }
+    with DOVECOTS[series](script(), **settings) as dovecot:
+        expected = transcript(dovecot)
+        log = dovecot.log()
+    config = (
+        "[auth]\nfailure_delay = 0\ninternal_failure_delay = 0\npenalty = false\nusername_chars = ''\n"
+        "username_format = ''\n"
+        + "".join(f"[[{kind}]]\nscript = 'auth.lua'\nuse_worker = false\n" for kind in ("passdb", "userdb"))
+    )
+    with Authlua(config, dialect=series, files={"auth.lua": script()}) as authlua:
+        got = transcript(authlua)
+        log += authlua.log()
+    wanted = {asked: BETTER.get((series, asked), reply) for asked, reply in expected.items()}
+    differing = {asked: (reply, wanted[asked]) for asked, reply in got.items() if reply != wanted[asked]}
+    for one in differing.items():
+        print("DIFF", ascii(one))
+    assert {asked: (reply, wanted[asked]) for asked, reply in got.items() if reply != wanted[asked]} == {}, log
