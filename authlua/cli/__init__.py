@@ -26,6 +26,8 @@ COMMANDS = (
     "test-lookup",
     "test-auth",
     "list-users",
+    "repl",
+    "test-script",
     "pw",
     "check",
     "config",
@@ -117,6 +119,11 @@ def _run(command: str, argv: Sequence[str]) -> int:
         return next((code for kind, code in codes.items() if isinstance(error, kind)), EX_SOFTWARE)
 
 
+def default_config() -> str:
+    """Where the configuration is looked for when nobody says it."""
+    return os.environ.get("AUTHLUA_CONFIG") or "/etc/authlua/authlua.toml"
+
+
 def command_parser(command: str) -> Parser:
     """The parser of *command*, with the options that every command has."""
     found = module(command)
@@ -127,7 +134,7 @@ def command_parser(command: str) -> Parser:
         "-c",
         "--config",
         metavar="FILE",
-        default=os.environ.get("AUTHLUA_CONFIG") or "/etc/authlua/authlua.toml",
+        default=default_config(),
         help="the configuration (default: $AUTHLUA_CONFIG, else /etc/authlua/authlua.toml)",
     )
     offers = getattr(found, "WHERE", ())

@@ -43,12 +43,14 @@ if TYPE_CHECKING:
         register_mail_storage,
         user_variables,
     )
+    from authlua.lua.prompt import Prompt
 
 __all__ = [
     "Event",
     "LuaPassdb",
     "LuaUserdb",
     "MailScript",
+    "Prompt",
     "Refusal",
     "Script",
     "ScriptLog",
@@ -83,4 +85,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.mail"), name)
+    return getattr(import_module(f"{__name__}.{'prompt' if name == 'Prompt' else 'mail'}"), name)

@@ -194,6 +194,8 @@ local function unlimited(before)
   end
 end
 
+core.flatten = flatten
+
 -- ## Lists of users
 --
 -- They leave in pieces, and other calls run between two of them.
