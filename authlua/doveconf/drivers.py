@@ -25,7 +25,9 @@ class Database:
     after: Fields = field(default_factory=list)
     """Fields set after it."""
     own: Fields = field(default_factory=list)
-    """The fields that the driver ``static`` says of everybody."""
+    """The fields that the driver ``static`` says of everybody, and those that ``oauth2`` makes of claims."""
+    auth: dict[str, Setting] = field(default_factory=dict)
+    """What it says that is a setting of ``[auth]`` here."""
     script_settings: Fields = field(default_factory=list)
     """What a script gets in ``script_init``."""
     left: list[Left] = field(default_factory=list)
@@ -48,7 +50,7 @@ class Database:
 
 
 SERVED = {
-    "passdb": ("lua", "static", "passwd-file", "passwd", "pam"),
+    "passdb": ("lua", "static", "passwd-file", "passwd", "pam", "imap", "oauth2"),
     "userdb": ("lua", "static", "passwd-file", "passwd", "prefetch"),
 }
 """The drivers that authlua has too."""
@@ -58,8 +60,6 @@ HINTS = {
     "ldap": "ask the directory from the script, with a Lua module for it or over HTTP",
     "dict": "ask Redis or the file from the script",
     "checkpassword": "have the script decide what the program decides",
-    "oauth2": "have the script ask the token server",
-    "imap": "have the script ask the other server",
     "shadow": 'use driver = "pam", which judges by the same passwords, if no mechanism needs to read them',
     "bsdauth": 'use driver = "pam" where the system has it',
     "nss": 'use driver = "passwd", which asks the name service switch as the system has it set up',
@@ -92,11 +92,18 @@ def translate(database: Database, site: Site) -> Table:
             site.put(table, key, setting, name)
     site.put_fields(table, "default_fields", database.before, f"{database.called}: default_fields")
     site.put_fields(table, "override_fields", database.after, f"{database.called}: override_fields")
-    if driver == "static":
+    if driver in ("static", "oauth2"):
         site.put_fields(table, "fields", database.own, f"{database.called}: fields")
+    for key, setting in database.auth.items():
+        site.put(site.auth, key, setting, f"{database.called}: {key}")
     if database.script_settings:
         table.keys["settings"] = {name: setting.value for name, setting in database.script_settings}
     return table
+
+
+def opposite(setting: Setting) -> Setting:
+    """A switch that allows what one of ours forbids, or the other way round."""
+    return Setting("no" if setting.value.lower() in ("yes", "y", "1") else "yes", setting.line)
 
 
 def only_when_yes(database: Database, setting: Setting, name: str, why: str) -> None:

@@ -1,6 +1,7 @@
 """From the text to a `Site`: the settings named ``auth_…``, and in what order all is read."""
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from authlua.config import AuthSettings, keys
 from authlua.dialect import Dialect
@@ -32,11 +33,16 @@ _FILTERS = ("protocol", "local", "remote", "local_name", "mailbox", "namespace")
 _NEEDS_A_PASSDB = "authlua has one set of passdbs, userdbs and settings for all"
 
 
-def read_site(text: str, dialect: Dialect | None = None) -> Site:
+def _read_file(path: str) -> str:
+    return Path(path).read_text("utf-8", "replace")
+
+
+def read_site(text: str, dialect: Dialect | None = None, *, read_file: series_2_3.ReadFile = _read_file) -> Site:
     """What of *text*, which ``doveconf -n`` printed, authlua has too.
 
     Args:
         dialect: which grammar it is in; `None` reads that off the text.
+        read_file: reads the files that 2.3 has for a passdb oauth2.
 
     Raises:
         ConfigError: it is no such text, it does not tell its version, or what is needed of it is hidden.
@@ -52,7 +58,7 @@ def read_site(text: str, dialect: Dialect | None = None) -> Site:
     site = Site(version, tuple(MECHS))
     auth, attributes = _auth_settings(root, version.dialect)
     if version.dialect is Dialect.V2_3:
-        databases = list(series_2_3.databases(root))
+        databases = list(series_2_3.databases(root, read_file))
     else:
         databases = list(series_2_4.databases(root))
     _refuse_hidden(auth, databases)

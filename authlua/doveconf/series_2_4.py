@@ -25,10 +25,52 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     "static": {"allow_all_users": "allow_all_users"},
     "passwd": {},
     "prefetch": {},
+    "imap": {
+        "imapc_host": "host",
+        "imapc_port": "port",
+        "imapc_user": "username",
+        "imapc_ssl": "ssl",
+        "ssl_client_ca_file": "ssl_client_ca_file",
+        "ssl_client_ca_dir": "ssl_client_ca_dir",
+        "ssl_client_require_valid_cert": "ssl_client_require_valid_cert",
+    },
+    "oauth2": {
+        "http_client_request_absolute_timeout": "timeout",
+        **{
+            name: name
+            for name in (
+                "tokeninfo_url",
+                "introspection_url",
+                "introspection_mode",
+                "force_introspection",
+                "grant_url",
+                "username_attribute",
+                "username_validation_format",
+                "active_attribute",
+                "active_value",
+                "scope",
+                "issuers",
+                "client_id",
+                "client_secret",
+                "send_auth_headers",
+                "token_expire_grace",
+                "ssl_client_ca_file",
+                "ssl_client_ca_dir",
+                "ssl_client_cert_file",
+                "ssl_client_key_file",
+                "ssl_client_require_valid_cert",
+            )
+        },
+    },
 }
 """For each driver the names of its settings, without the driver's, and ours."""
 
-_PASSED_OVER = ("driver", "name", "use_worker", "setcred", "max_requests")
+_FOR_ALL = ("imapc_", "ssl_client_")
+"""Beginnings of settings of many things; those a driver knows count for it too."""
+
+_TOKEN_MECHS = ("oauthbearer", "xoauth2")
+_KEYS = "local_validation_dict_fs_prefix"
+_PASSED_OVER = ("driver", "name", "use_worker", "use_worker_with_mech", "setcred", "max_requests")
 _NOT_WHEN_YES = {
     "session": "authlua only asks PAM whether the password is right, and opens no session",
     "failure_show_msg": "what PAM says of a failure is only logged",
@@ -61,9 +103,33 @@ def flatten(block: Block, prefix: str) -> tuple[Flat, Lists]:
 
 def databases(root: Block) -> Iterator[Database]:
     """The passdbs and userdbs outside of other blocks, in their order."""
+    others = [block for block in root.blocks if block.name in ("passdb", "userdb") and block.argument]
     for block in root.blocks:
-        if block.name in ("passdb", "userdb") and block.argument:
-            yield _database(block, root)
+        if block.name == "oauth2" and (offered := _token_mechs(root)):
+            last = not any(other.name == "passdb" for other in others)
+            yield _judge_of_tokens(block, root, offered, last=last)
+    for block in others:
+        yield _database(block, root)
+
+
+def _token_mechs(root: Block) -> list[str]:
+    return [mech for mech in root.settings.get("auth_mechanisms", Setting("", 0)).value.split() if mech in _TOKEN_MECHS]
+
+
+def _judge_of_tokens(block: Block, root: Block, offered: list[str], *, last: bool) -> Database:
+    """What an ``oauth2`` block does before any passdb is asked, as a passdb in front of the others.
+
+    With the token's verdict the password counts as verified, and the others have their say on the user.
+    """
+    judge = Block("passdb", "oauth2", block.line, blocks=[block])
+    database = _database(judge, root)
+    database.settings["mechanisms"] = Setting(" ".join(offered), block.line)
+    database.settings["result_failure"] = Setting("return-fail", block.line)
+    database.settings["result_internalfail"] = Setting("return-fail", block.line)
+    if not last:
+        database.settings["result_success"] = Setting("continue", block.line)
+    database.settings.pop("grant_url", None)
+    return database
 
 
 def _database(block: Block, root: Block) -> Database:
@@ -77,6 +143,11 @@ def _database(block: Block, root: Block) -> Database:
     own, own_lists = flatten(block, "")
     settings = _about(database, for_all) | {_short(name, database): setting for name, setting in own.items()}
     lists = _about(database, lists_for_all)
+    if driver == "oauth2":
+        claims = {**lists_for_all.get("oauth2_fields", {}), **own_lists.pop("oauth2_fields", {})}
+        database.own += claims.items()
+        lists.pop("fields", None)
+        lists |= {"fields": lists_for_all["passdb_fields"]} if "passdb_fields" in lists_for_all else {}
     for name, entries in own_lists.items():
         short = _short(name, database)
         lists[short] = {**lists.get(short, {}), **entries}
@@ -103,10 +174,13 @@ def _about(database: Database, settings: Mapping[str, T]) -> dict[str, T]:
     """Those of *settings*, which are for all databases, that are about *database* too, by their short names."""
     kind, driver = f"{database.kind}_", f"{_underscored(database)}_"
     others = tuple(kind + one for one in _DRIVERS if one + "_" != driver)
+    known = _OWN.get(database.driver, {})
     return {
         _short(name, database): entry
         for name, entry in settings.items()
-        if (name.startswith(kind) and not name.startswith(others)) or name.startswith(driver)
+        if (name.startswith(kind) and not name.startswith(others))
+        or name.startswith(driver)
+        or (name.startswith(_FOR_ALL) and name in known)
     }
 
 
@@ -130,6 +204,10 @@ def _take(database: Database, name: str, setting: Setting) -> None:
     elif name in ours:
         database.settings[ours[name]] = setting
         database.names[ours[name]] = name
+    elif name == _KEYS and database.driver == "oauth2":
+        database.settings["local_validation_key_dict"] = Setting(f"fs:posix:prefix={setting.value}", setting.line)
+    elif name == "openid_configuration_url" and database.driver == "oauth2":
+        database.auth[name] = setting
     elif name == "password" and database.driver == "static":
         database.own.append(("password", setting))
     elif name in _NOT_WHEN_YES:

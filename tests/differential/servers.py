@@ -50,7 +50,9 @@ class Authlua:
         self.sockets = {kind: self.directory / name for kind, name in self._names.items()}
         self.config.write_text(self._text())
         for name, content in self._files.items():
-            (self.directory / name).write_text(content.replace("{directory}", str(self.directory)))
+            path = self.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content.replace("{directory}", str(self.directory)))
         try:
             self._start()
         except BaseException:
@@ -127,7 +129,7 @@ def answered_alike(series: str, conf: str, files: Mapping[str, str], ask: Callab
     with original as dovecot:
         expected = ask(dovecot)
         printed = dovecot.run("doveconf", "-nP").stdout.replace(str(dovecot.directory), "{directory}")
-    site = read_site(printed)
+    site = read_site(printed, read_file=lambda path: files[path.removeprefix("{directory}/")])
     assert site.left == []
     with Imported(toml_of(site), dialect=series, files=dict(files)) as authlua:
         assert expected == ask(authlua)

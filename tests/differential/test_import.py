@@ -3,17 +3,20 @@
 import os
 import subprocess
 import sys
+import time
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+import jwt
 import pytest
 
 from authlua.cli.peer import authenticate
 from authlua.cli.sasl import CLIENTS, Identity
 from authlua.conformance.raw import RawConnection
-from tests.differential.servers import DOVECOTS, Imported, MasterClient, Server
+from tests.differential.servers import DOVECOTS, AuthClient, Imported, MasterClient, Server, answered_alike
 from tests.reference.dovecot import why_not
+from tests.services.imap_server import ImapServer
 
 Login = tuple[str, str, str, str]
 """Mech, user, password, and whom to become or nobody."""
@@ -676,6 +679,86 @@ def test_the_imported_configuration_answers_like_the_original(
     assert {asked: reply for asked, reply in expected.items() if got[asked] != reply} == {
         asked: reply for asked, reply in got.items() if expected[asked] != reply
     }
+
+
+BOTH = [pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)]
+SECRET = b"a secret of at least 32 bytes, for tokens"
+
+OAUTH2 = {
+    "2.3": (
+        "passdb {\n  driver = oauth2\n  args = {directory}/oauth2.conf\n}\nuserdb {\n  driver = static\n}\n",
+        "# comments there are, too\nintrospection_mode = local\nusername_format = %Ln\ntimeout_msecs = 2000\n"
+        "local_validation_key_dict = fs:posix:prefix={directory}/keys/\nusername_attribute = email\n"
+        "issuers = us them\n",
+    ),
+    "2.4": (
+        "oauth2 {\n  introspection_mode = local\n  issuers = us them\n  active_attribute = active\n"
+        "  oauth2_local_validation {\n    dict fs {\n      fs posix {\n        prefix = {directory}/keys/\n"
+        "      }\n    }\n  }\n}\n"
+        "passdb static {\n  fields {\n    nopassword = yes\n    more = %{user | upper}\n  }\n}\nuserdb static {\n}\n",
+        "",
+    ),
+}
+
+
+def token(**claims: object) -> bytes:
+    """A signed one, with other *claims* than most."""
+    body = {"sub": "1", "iss": "us", "email": "alice", "active": True, "exp": int(time.time()) + 3600, **claims}
+    return jwt.encode(body, SECRET, "HS256").encode()
+
+
+@pytest.mark.parametrize("series", BOTH)
+def test_tokens_are_judged_alike(series: str) -> None:
+    """2.3 has a file of its own for the driver oauth2, 2.4 a block that no passdb has to name."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+    if "AUTHLUA_DIFFERENTIAL" not in os.environ:
+        pytest.skip("`make differential` tries it; it takes seconds")
+    tokens = {
+        "good": token(),
+        "expired": token(exp=1),
+        "foreign": token(iss="foe"),
+        "of another": token(email="mallory"),
+    }
+
+    def ask(server: Server) -> dict[str, list[str]]:
+        said = {}
+        for name, one in tokens.items():
+            client = CLIENTS["XOAUTH2"](Identity(b"alice", one))
+            reply = authenticate(str(server.sockets["client"]), "XOAUTH2", [("service", "imap")], client)
+            fields = [f"{key}={value}" for key, value in reply.fields if key not in ("token", "resp", "code")]
+            said[name] = [reply.word, *fields]
+        return said
+
+    databases, conf = OAUTH2[series]
+    files = {"keys/default/HS256/default": b64encode(SECRET).decode(), "oauth2.conf": conf}
+    text = f"auth_failure_delay = 0\nauth_mechanisms = plain xoauth2\n{databases}"
+    said = answered_alike(series, text, files, ask)
+    assert [replies[0] for replies in said.values()] == ["OK", "FAIL", "FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize("series", BOTH)
+def test_another_server_judges_alike(series: str) -> None:
+    """By the driver imap."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+    if "AUTHLUA_DIFFERENTIAL" not in os.environ:
+        pytest.skip("`make differential` tries it; it takes seconds")
+    users = ("ok", "down", "bad")
+
+    def ask(server: Server) -> list[str]:
+        with AuthClient(server) as client:
+            return client.login_all([(f"{user}@example.com", "x", "") for user in users])
+
+    with ImapServer() as judge:
+        passdb = {
+            "2.3": f"passdb {{\n  driver = imap\n  args = host=127.0.0.1 port={judge.port} username=%n\n}}\n",
+            "2.4": f"passdb imap {{\n  imapc_host = 127.0.0.1\n  imapc_port = {judge.port}\n"
+            "  imapc_user = %{user | username}\n}\n",
+        }[series]
+        more = "" if series == "2.3" else "auth_internal_failure_delay = 0\n"
+        said = answered_alike(series, f"auth_failure_delay = 0\n{more}{passdb}", {}, ask)
+    assert [reply.split("\t")[0] for reply in said] == ["OK", "FAIL", "FAIL"]
 
 
 def authlua(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -244,6 +244,110 @@ def test_a_password_without_scheme_is_what_the_configuration_was_written_for(ver
     assert scheme == made(text)["passdb"][0]["scheme"]
 
 
+OAUTH2 = """# a comment
+tokeninfo_url = https://x/?token=  # and another
+username_format = %Ln
+timeout_msecs = 1500
+pass_attrs = pass=%{oauth2:pass} a=b
+tls_allow_invalid_cert = yes
+openid_configuration_url = https://x/openid
+rawlog_dir = /tmp
+debug = yes
+"""
+
+
+def test_the_file_of_a_passdb_oauth2() -> None:
+    """2.3 has its settings elsewhere; they come from there."""
+    text = OLD + PASSDB % "driver = oauth2\nargs = /etc/oauth2.conf"
+    site = read_site(text, read_file={"/etc/oauth2.conf": OAUTH2}.__getitem__)
+    found = tomllib.loads(toml_of(site))
+    assert found["passdb"] == [
+        {
+            "driver": "oauth2",
+            "tokeninfo_url": "https://x/?token=",
+            "username_validation_format": "%Ln",
+            "timeout": "1500ms",
+            "fields": {"pass": "%{oauth2:pass}", "a": "b"},
+            "ssl_client_require_valid_cert": False,
+        }
+    ]
+    assert found["auth"]["openid_configuration_url"] == "https://x/openid"
+    assert [describe(one) for one in site.left] == [
+        "4: passdb oauth2: rawlog_dir in /etc/oauth2.conf: the driver oauth2 of authlua has no such setting"
+    ]
+
+
+def test_a_file_that_cannot_be_read() -> None:
+    """The configuration may be of another machine."""
+    assert left(OLD + PASSDB % "driver = oauth2\nargs = /nosuch/file") == [
+        "4: passdb oauth2: args: /nosuch/file cannot be read (No such file or directory), "
+        "so its settings are missing here"
+    ]
+
+
+def test_another_imap_server() -> None:
+    """In both grammars; what is said of TLS for all counts for it too."""
+    args = "host=h port=144 username=%n ssl=starttls ssl_ca_file=/ca allow_invalid_cert=yes"
+    wanted = {
+        "driver": "imap",
+        "host": "h",
+        "port": 144,
+        "ssl": "starttls",
+        "ssl_client_ca_file": "/ca",
+        "ssl_client_require_valid_cert": False,
+    }
+    text = OLD + PASSDB % f"driver = imap\nargs = {args}"
+    assert ([{**wanted, "username": "%n"}], []) == (made(text)["passdb"], left(text))
+    text = (
+        NEW + "ssl_client {\n ca_file = /ca\n}\nimapc {\n features = x\n}\n"
+        "passdb imap {\n imapc {\n  host = h\n  port = 144\n"
+        "  ssl = starttls\n  user = %{user}\n }\n ssl_client {\n  require_valid_cert = no\n }\n}\n"
+    )
+    assert ([{**wanted, "username": "%{user}"}], []) == (made(text)["passdb"], left(text))
+
+
+TOKENS = (
+    NEW + "auth_mechanisms = plain xoauth2\noauth2 {\n introspection_mode = local\n client_id = c\n client_secret = s\n"
+    " fields {\n  a = %{oauth2:a}\n }\n"
+    " oauth2_local_validation {\n  dict fs {\n   fs posix {\n    prefix = /keys/\n   }\n  }\n"
+    " }\n}\n"
+)
+JUDGE = {
+    "driver": "oauth2",
+    "introspection_mode": "local",
+    "client_id": "c",
+    "client_secret": "s",
+    "local_validation_key_dict": "fs:posix:prefix=/keys/",
+    "fields": {"a": "%{oauth2:a}"},
+    "mechanisms": ["xoauth2"],
+    "result_failure": "return-fail",
+    "result_internalfail": "return-fail",
+}
+
+
+def test_the_judge_of_tokens_comes_first() -> None:
+    """In 2.4 it is no passdb; with its verdict the password is verified, and the passdbs have their say on the user."""
+    static = "passdb static {\n fields {\n  nopassword = yes\n }\n}\n"
+    assert made(TOKENS + static)["passdb"][0] == {**JUDGE, "result_success": "continue"}
+    assert made(TOKENS)["passdb"] == [JUDGE]
+    assert left(TOKENS + static) == []
+
+
+def test_without_mechanisms_for_tokens_nobody_judges_any() -> None:
+    """The block does nothing then."""
+    text = TOKENS.replace("plain xoauth2", "plain") + "passdb pam {\n}\n"
+    assert made(text)["passdb"] == [{"driver": "pam"}]
+
+
+def test_a_grant_is_a_passdb_of_its_own() -> None:
+    """It takes from the block what it does not say itself."""
+    grant = "passdb oauth2 {\n fields {\n  b = c\n }\n"
+    grant += " oauth2 {\n  grant_url = https://x/\n  introspection_mode = post\n }\n}\n"
+    last = made(TOKENS + grant)["passdb"][-1]
+    assert (last["grant_url"], last["introspection_mode"], last["client_id"]) == ("https://x/", "post", "c")
+    assert (last["fields"], last["override_fields"]) == ({"a": "%{oauth2:a}"}, {"b": "c"})
+
+
 def test_without_a_userdb_there_is_one_all_the_same() -> None:
     """Dovecot has a static one without fields then."""
     assert made(OLD + PASSDB % "driver = pam")["userdb"] == [{"driver": "static"}]

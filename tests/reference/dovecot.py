@@ -93,7 +93,9 @@ class Dovecot:
             script = self._script if isinstance(self._script, str) else self._script.read_text()
             (self.directory / "auth.lua").write_text(script)
             for name, text in self.files.items():
-                (self.directory / name).write_text(text.replace("{directory}", str(self.directory)))
+                path = self.directory / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text.replace("{directory}", str(self.directory)))
             self.config = self.directory / "dovecot.conf"
             self.config.write_text(self._configuration())
             self.sockets = {
