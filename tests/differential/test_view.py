@@ -1,0 +1,116 @@
+"""What a script sees of the chain it stands in: verified or not, what came before, and the fields so far."""
+
+import itertools
+import os
+
+import pytest
+
+from tests.differential.servers import DOVECOTS, AuthClient, Authlua, MasterClient, Server
+from tests.reference.dovecot import why_not
+
+RESULTS = {
+    "ok": 'auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass", first = "1", userdb_quota = "7" }',
+    "wrong": 'auth.PASSDB_RESULT_OK, { password = "{PLAIN}other", first = "1", userdb_quota = "7" }',
+    "any": 'auth.PASSDB_RESULT_OK, { nopassword = "y", first = "1" }',
+    "none": 'auth.PASSDB_RESULT_OK, { noauthenticate = "y", first = "1", userdb_quota = "7" }',
+    "renamed": 'auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass", user = "other", first = "1" }',
+    "unknown": 'auth.PASSDB_RESULT_USER_UNKNOWN, ""',
+    "mismatch": 'auth.PASSDB_RESULT_PASSWORD_MISMATCH, ""',
+    "down": 'auth.PASSDB_RESULT_INTERNAL_FAILURE, ""',
+    "next": 'auth.PASSDB_RESULT_NEXT, ""',
+    "scheme": 'auth.PASSDB_RESULT_OK, { password = "{NOSUCH}x" }',
+}
+
+RULES = ("continue", "continue-ok", "continue-fail")
+
+SLICE = {("2.3", "continue"), ("2.4", "continue-ok")}
+"""What every run of the tests tries."""
+
+
+def script(series: str) -> str:
+    """The first passdb answers by the user's name, the second tells what it sees."""
+    number = {"2.3": "%!", "2.4": "%{id}"}[series]
+    template = "%{passdb:first}|%{userdb:quota}|" + ("%{passdb:nothing:none}" if series == "2.3" else "")
+    choices = "".join(f'  if kind == "{name}" then return {result} end\n' for name, result in RESULTS.items())
+    return f"""
+local auth = dovecot.auth
+local function shown(value) return "<" .. tostring(value) .. ">" end
+local function view(request)
+  return table.concat({{
+    request.user, request.original_user, request.auth_user or "", shown(request.skip_password_check),
+    shown(request.passdbs_seen_user_unknown), shown(request.passdbs_seen_internal_failure),
+    shown(request.passdb.first), shown(request.passdb.forward_x), shown(request.passdb.password),
+    shown(request.passdb.nopassword), shown(request.passdb.nothing),
+    shown(request.userdb.quota), shown(request.userdb.nothing),
+    request:var_expand("{template}"),
+  }}, " ")
+end
+function auth_passdb_lookup(request)
+  if request:var_expand("{number}") == "1" then
+    local kind = request.user:match("^%w+")
+{choices}    return auth.PASSDB_RESULT_USER_UNKNOWN, ""
+  end
+  if request.user:match("_unknown$") then return auth.PASSDB_RESULT_USER_UNKNOWN, "" end
+  return auth.PASSDB_RESULT_OK, {{ password = "{{PLAIN}}pass", seen = view(request) }}
+end
+function auth_userdb_lookup(request)
+  return auth.USERDB_RESULT_OK, {{ seen = view(request) }}
+end
+"""
+
+
+def databases(series: str, rule: str) -> str:
+    rules = "".join(f"  result_{kind} = {rule}\n" for kind in ("success", "failure", "internalfail"))
+    if series == "2.3":
+        args = "args = file={directory}/auth.lua blocking=no cache_key=%u"
+        return (
+            f"passdb {{\n  driver = lua\n  {args}1\n{rules}}}\npassdb {{\n  driver = lua\n  {args}2\n}}\n"
+            f"userdb {{\n  driver = lua\n  {args}\n}}\n"
+        )
+    lua = "driver = lua\n  lua_file = {directory}/auth.lua\n  use_worker = no\n"
+    return f"passdb one {{\n  {lua}{rules}}}\npassdb two {{\n  {lua}}}\nuserdb three {{\n  {lua}}}\n"
+
+
+def transcript(server: Server) -> dict[str, str]:
+    users = ["_".join(pair).rstrip("_") for pair in itertools.product(RESULTS, ("", "unknown"))]
+    with AuthClient(server) as client:
+        replies = client.login_all([(user, "pass", "") for user in users], "forward_fields=x=y")
+    with MasterClient(server) as master:
+        lookups = {f"{command} {user}": master.ask(command, user) for command in ("PASS", "USER") for user in users}
+    return {f"AUTH {user}": _sorted(reply) for user, reply in zip(users, replies, strict=True)} | {
+        asked: _sorted(reply) for asked, reply in lookups.items()
+    }
+
+
+def _sorted(reply: str) -> str:
+    word, *fields = reply.split("\t")
+    return " | ".join([word, *sorted(filter(None, fields))])
+
+
+@pytest.mark.parametrize(
+    "series",
+    [pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)],
+)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_script_sees_the_same_of_its_chain(series: str, rule: str) -> None:
+    """Whatever the passdb before it has said, under each rule that goes on."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+    if (series, rule) not in SLICE and "AUTHLUA_DIFFERENTIAL" not in os.environ:
+        pytest.skip("`make differential` tries all rules; each takes seconds")
+    settings: dict[str, str | int] = {
+        "auth_failure_delay": 0,
+        "auth_username_chars": "",
+        "auth_debug": "no",
+        **({} if series == "2.3" else {"auth_internal_failure_delay": 0}),
+    }
+    with DOVECOTS[series](script(series), databases=databases(series, rule), **settings) as dovecot:
+        expected = transcript(dovecot)
+    entry = '[[{kind}]]\nscript = "auth.lua"\nuse_worker = false\n'
+    rules = "".join(f'result_{kind} = "{rule}"\n' for kind in ("success", "failure", "internalfail"))
+    config = "[auth]\nfailure_delay = 0\ninternal_failure_delay = 0\npenalty = false\nusername_chars = ''\n"
+    config += entry.format(kind="passdb") + rules + entry.format(kind="passdb") + entry.format(kind="userdb")
+    with Authlua(config, dialect=series, files={"auth.lua": script(series)}) as authlua:
+        got = transcript(authlua)
+    assert sum("seen=" in reply for reply in expected.values()) > 20
+    assert {asked: (reply, expected[asked]) for asked, reply in got.items() if reply != expected[asked]} == {}
