@@ -1,9 +1,12 @@
 """Configurations that load, and hardly do what was meant."""
 
 import pytest
+import structlog
 
 from authlua.cli import main
 from authlua.config import doubts, load
+from authlua.server import open_core
+from authlua.server.running import tell_doubts
 
 STATIC = "[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y' }\n"
 ENDS = "result_failure = 'return-fail'\nresult_internalfail = 'return-fail'\n"
@@ -84,3 +87,31 @@ def test_check_tells_doubts(found, tmp_path, capsys):
     found(f"{STATIC}{ENDS}{STATIC}{PASSWD}")
     assert main(["check", "-c", str(tmp_path / "authlua.toml")]) == 78
     assert "authlua.toml: passdb 'static' is never asked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("functions", "more", "is_doubted"),
+    [
+        (["auth_password_verify"], "", True),
+        (["auth_password_verify", "auth_passdb_lookup"], "", False),
+        (["auth_password_verify"], "[[passdb]]\ndriver = 'imap'\nhost = 'x'\n", True),
+        (["auth_password_verify"], STATIC, False),
+        (["auth_password_verify"], f"{STATIC}mechanisms = ['plain']\n", True),
+        (["auth_password_verify"], f"{STATIC}master = true\n", True),
+    ],
+)
+def test_a_loaded_server_doubts_mechs_that_no_passdb_can_serve(tmp_path, functions, more, is_doubted):
+    """Only the scripts themselves show what they can; `running.tell_doubts` logs it at start and at each reload."""
+    script = "".join(f"function {name}(request, password) return 1, {{}} end\n" for name in functions)
+    (tmp_path / "auth.lua").write_text(script)
+    mechs = "[auth]\nmechanisms = ['plain', 'scram-sha-256']\n"
+    passdb = "[[passdb]]\nscript = 'auth.lua'\nuse_worker = false\n"
+    (tmp_path / "authlua.toml").write_text(mechs + passdb + more + PASSWD + LISTENER)
+    log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+    core = open_core(load(tmp_path / "authlua.toml"), log)
+    problem = "auth.mechanisms: scram-sha-256 needs a passdb with the function auth_passdb_lookup"
+    assert list(core.doubts) == [problem] * is_doubted
+    core.retire()
+    with structlog.testing.capture_logs() as events:
+        tell_doubts(load(tmp_path / "authlua.toml"), core, structlog.get_logger())
+    assert (problem in [event["reason"] for event in events]) == is_doubted

@@ -94,10 +94,17 @@ def _check(settings: "Settings", script: Path, sections: dict[str, "Settings"]) 
 def _unserved(settings: "Settings") -> Iterator[str]:
     """Mechs that need a stored password where every passdb is a script that gives none away."""
     from authlua.cli.lint import defines
+    from authlua.config import TELLS_NO_PASSWORDS
     from authlua.sasl import MECHS
 
     for name in settings.auth.mechanisms:
-        passdbs = [one for one in settings.passdbs if not one.master and (not one.mechanisms or name in one.mechanisms)]
+        passdbs = [
+            one
+            for one in settings.passdbs
+            if not one.master
+            and (not one.mechanisms or name in one.mechanisms)
+            and one.driver not in TELLS_NO_PASSWORDS
+        ]
         scripts = [one.script.read_text("utf-8", "surrogateescape") for one in passdbs if one.script is not None]
         if not MECHS[name].looks_up or len(scripts) < len(passdbs):
             continue

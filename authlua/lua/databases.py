@@ -74,6 +74,7 @@ class LuaPassdb(_Database):
     def __init__(self, script: Script, definition: Definition, cache_key: str | None) -> None:
         super().__init__(script, definition, cache_key)
         self.verifies = script.engine.defines("auth_password_verify")
+        self.looks_up = script.engine.defines("auth_passdb_lookup")
         """The script judges passwords itself; decided when it was loaded, as in Dovecot."""
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:

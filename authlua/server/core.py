@@ -19,7 +19,15 @@ from authlua.auth import (
     UserdbEntry,
     about_request,
 )
-from authlua.config import DRIVER_KEYS, KEEPS_PASSWORDS, PassdbSettings, Settings, UserdbSettings, default_scheme
+from authlua.config import (
+    DRIVER_KEYS,
+    KEEPS_PASSWORDS,
+    TELLS_NO_PASSWORDS,
+    PassdbSettings,
+    Settings,
+    UserdbSettings,
+    default_scheme,
+)
 from authlua.databases import (
     ImapOptions,
     ImapPassdb,
@@ -43,6 +51,7 @@ from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passd
 from authlua.passwords import Limits
 from authlua.protocol import Advertised
 from authlua.request import AuthRequest
+from authlua.sasl import MECHS
 from authlua.secret import Secret
 from authlua.server.metrics import Metrics
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
@@ -96,6 +105,8 @@ class Core:
         self.mail: MailScripts | None = None
         self.stamps: Stamps = {}
         """The scripts' files as they were just before they were loaded, when they are watched."""
+        self.doubts: Sequence[str] = ()
+        """What is configured and cannot have an effect, as only the loaded scripts show."""
         self.holds = 0
         self._scripts = scripts
         self._retired = False
@@ -222,6 +233,7 @@ def open_core(
         observe=observe,
     )
     core = Core(decisions, scripts, pool)
+    core.doubts = _unserved(settings, ordered, [script for script in scripts if isinstance(script, LuaPassdb)])
     core.stamps = before
     if settings.mail.script is not None:
         from authlua.server.mail import MailScripts
@@ -229,6 +241,22 @@ def open_core(
         core.mail = MailScripts(settings, zygote)
         core.mail.try_to_load(log)
     return core
+
+
+def _unserved(settings: Settings, passdbs: Sequence[PassdbSettings], scripts: Sequence[LuaPassdb]) -> list[str]:
+    """Mechs that need a stored password where every passdb only judges passwords. *scripts* are those of *passdbs*."""
+    following = iter(scripts)
+    able = [
+        one
+        for one in passdbs
+        if (next(following).looks_up if one.driver == "lua" else one.driver not in TELLS_NO_PASSWORDS)
+        and not one.master
+    ]
+    return [
+        f"auth.mechanisms: {name.lower()} needs a passdb with the function auth_passdb_lookup"
+        for name in settings.auth.mechanisms
+        if MECHS[name].looks_up and not any(not one.mechanisms or name in one.mechanisms for one in able)
+    ]
 
 
 def _policy(settings: Settings) -> PolicyOptions:

@@ -51,7 +51,7 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
     token_secret = load_token_secret(settings.server.base_dir, log)
     lasting = make_lasting(settings, log, token_secret, zygote, make_metrics(settings))
     core = open_core(settings, log, lasting)
-    tell_doubts(settings, log)
+    tell_doubts(settings, core, log)
     listeners = open_listeners(settings.listeners, passed)
     if settings.server.user:
         become(settings.server.user)
@@ -74,7 +74,7 @@ def run(
         if (fresh.listeners, fresh.server) != (settings.listeners, settings.server):
             log.warning("restart_needed", reason="changes of listeners and of [server] need a restart")
         core = open_core(fresh, log, lasting)
-        tell_doubts(fresh, log)
+        tell_doubts(fresh, core, log)
         return core
 
     app = App(settings, core, log, reload)
@@ -87,9 +87,9 @@ def run(
     trio.run(partial(_main, app, listeners, companion))
 
 
-def tell_doubts(settings: Settings, log: "FilteringBoundLogger") -> None:
+def tell_doubts(settings: Settings, core: Core, log: "FilteringBoundLogger") -> None:
     """Warn of what is configured and cannot have an effect."""
-    for doubt in doubts(settings):
+    for doubt in [*doubts(settings), *core.doubts]:
         log.warning("config_doubt", reason=doubt)
 
 

@@ -83,6 +83,7 @@ def test_a_mech_that_never_sees_the_password_needs_a_lookup(check):
     scram = "[auth]\nmechanisms = ['plain', 'scram-sha-256']\n"
     problem = "auth.mechanisms: scram-sha-256 needs a passdb with the function auth_passdb_lookup"
     assert check(judge, more=scram) == (65, [problem])
+    assert check(judge, more=scram + "[[passdb]]\ndriver = 'imap'\nhost = 'x'\n") == (65, [problem])
     assert check(judge + PASSDB, more=scram)[0] == 0
 
 
