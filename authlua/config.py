@@ -301,7 +301,7 @@ def _dialect(*others: str) -> Kind:
 
 REQUIRED: Any = object()
 
-TWINS = ("socket", "ssl")
+TWINS = ("socket", "ssl", "luasql", "DBI")
 """The families of blocking Lua modules that have twins which do not block."""
 
 

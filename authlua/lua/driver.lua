@@ -33,7 +33,7 @@ do
   end
   callable.__tostring = function(object)
     local methods = kinds[object]
-    return methods and (methods.__text or methods.__kind .. ": " .. host.identity(object)) or "authlua"
+    return methods and (methods.__text or methods.__shown and methods.__shown(object) or methods.__kind .. ": " .. host.identity(object)) or "authlua"
   end
   callable.__index = function(object, name)
     local methods = kinds[object]

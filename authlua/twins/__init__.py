@@ -10,6 +10,7 @@ from authlua.twins.http import Http
 from authlua.twins.operations import Operation, Waits
 from authlua.twins.resources import Leases
 from authlua.twins.sockets import Sockets
+from authlua.twins.sql import Sql
 from authlua.twins.threads import Threads
 from authlua.twins.tls import Tls
 
@@ -31,4 +32,5 @@ def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
         **sockets.functions(),
         **Http(waits, sockets).functions(),
         **Tls(waits, leases).functions(),
+        **Sql(waits, leases, _threads).functions(),
     }

@@ -7,8 +7,17 @@ their turn. Else one login would read another's answer.
 
 from collections import deque
 from collections.abc import Callable, Generator
+from typing import Protocol
 
 from authlua.twins.operations import Waits, Wake, Want
+
+
+class Held(Protocol):
+    """What a call has taken hold of."""
+
+    def left(self, waits: Waits, abandoned: bool, /) -> None:
+        """The call is over, or was given up."""
+        ...
 
 
 class Resource:
@@ -24,6 +33,15 @@ class Resource:
         """Let the next in the queue have it, if nobody has taken it meanwhile."""
         if self.holder is None and self._queue:
             self._queue.popleft().wake(True)
+
+    def left(self, waits: Waits, abandoned: bool) -> None:
+        """The call that had it is over, or was given up."""
+        self.holder = None
+        if abandoned:
+            self.abandoned()
+        if self._queue:
+            # not from here: that call is still on its way out of Lua
+            waits.soon(self.pass_on)
 
     def abandoned(self) -> None:
         """Its call was given up somewhere in the middle, so nobody knows what state it is in."""
@@ -58,24 +76,23 @@ class Leases:
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
-        self._held: dict[int, list[Resource]] = {}
+        self._held: dict[int, list[Held]] = {}
 
     def take(self, resource: Resource, call: int | None) -> Generator[Want, bool, bool]:
         """Wait for one's turn; `False` when it can never come, as the others wait for us."""
         while resource.holder != call and call is not None:
             if resource.holder is None:
                 resource.holder = call
-                self._held.setdefault(call, []).append(resource)
+                self.hold(call, resource)
             elif not (yield _Turn(resource, call)):
                 return False
         return True
 
     def left(self, call: int, abandoned: bool) -> None:
         """*call* is over, or was given up."""
-        for resource in self._held.pop(call, ()):
-            resource.holder = None
-            if abandoned:
-                resource.abandoned()
-            if resource._queue:
-                # not from here: this call is still on its way out of Lua
-                self._waits.soon(resource.pass_on)
+        for held in self._held.pop(call, ()):
+            held.left(self._waits, abandoned)
+
+    def hold(self, call: int, held: Held) -> None:
+        """Tell *held* when *call* is over."""
+        self._held.setdefault(call, []).append(held)

@@ -4,7 +4,8 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from authlua.config import TWINS
 from authlua.server.driving import complete
 from authlua.twins import Waits, open_twins
 from tests.lua.conftest import Bench, login
+from tests.twins.databases import mariadb, postgres, why_no_mariadb, why_no_postgres
 
 CONTRACTS = Path(__file__).with_name("contracts")
 INSTALL = "as root: tests/e2e/install-clients"
@@ -112,3 +114,21 @@ def peer() -> Iterator[Peer]:
     """A server that does what it is told."""
     with Peer() as peer:
         yield peer
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], int]]:
+    """The port of a server of that kind, started when it is first wanted."""
+    ports: dict[str, int] = {}
+    kinds = {"mysql": (why_no_mariadb, mariadb), "postgres": (why_no_postgres, postgres)}
+    with ExitStack() as stack:
+
+        def port(kind: str) -> int:
+            why_not, start = kinds[kind]
+            if reason := why_not():
+                pytest.skip(reason)
+            if kind not in ports:
+                ports[kind] = stack.enter_context(start())
+            return ports[kind]
+
+        yield port

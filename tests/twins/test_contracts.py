@@ -1,6 +1,7 @@
 """A script cannot tell a twin from the module it stands for: values, errors, error texts."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,59 @@ def test_cjson(bench: Bench, tmp_path: Path, version: str):
     """Ours, where there is no other: it is the only one without paths."""
     said = twin(bench, "package.path, package.cpath = '', ''" + contract("cjson"), version=version)
     held_to(real(contract("cjson"), tmp_path), said, version)
+
+
+# -- databases
+
+
+def places(kind: str, servers: Callable[[str], int], file: Path) -> dict[str, str]:
+    """What ``connect`` gets: a good place, and two bad ones."""
+    if kind == "sqlite3":
+        return {"GOOD": f'"{file}"', "BAD1": '"/nosuch/dir/file"', "BAD2": '"/"'}
+    port = servers(kind)
+    database = {"mysql": "test", "postgres": "postgres"}[kind]
+    where = f'"secret", "127.0.0.1", {port}'
+    return {
+        "GOOD": f'"{database}", "mail", {where}',
+        "BAD1": f'"nosuch", "mail", {where}',
+        "BAD2": f'"{database}", "mail", "secret", "127.0.0.1", 1',
+    }
+
+
+def cleared(kind: str, servers: Callable[[str], int], table: str) -> str:
+    """Lua that drops *table*."""
+    if kind == "sqlite3":
+        return ""
+    return (
+        f'do local con = require("luasql.{kind}").{kind}():connect({places(kind, servers, Path())["GOOD"]})'
+        f' con:execute("drop table if exists {table}") con:close() end '
+    )
+
+
+@pytest.mark.parametrize("version", ["5.4", "5.1", "luajit"])
+@pytest.mark.parametrize("kind", ["sqlite3", "mysql", "postgres"])
+def test_luasql(bench: Bench, tmp_path: Path, servers: Callable[[str], int], kind: str, version: str):
+    """Environments, connections, cursors: values, NULLs, error texts."""
+    said = []
+    for run in (lambda text: real(text, tmp_path), lambda text: twin(bench, text, version=version)):
+        file = tmp_path / f"{len(said)}.db"
+        source = contract("luasql", DRIVER=kind, **places(kind, servers, file))
+        said.append(run(cleared(kind, servers, "t") + source))
+    held_to(said[0], said[1], version)
+
+
+DRIVERS = {"sqlite3": "SQLite3", "mysql": "MySQL", "postgres": "PostgreSQL"}
+
+
+@pytest.mark.parametrize("version", ["5.4", "5.1"])
+@pytest.mark.parametrize("kind", ["sqlite3", "mysql", "postgres"])
+def test_dbi(bench: Bench, tmp_path: Path, servers: Callable[[str], int], kind: str, version: str):
+    """Connections and statements: parameters, rows by name and number, error texts."""
+    said = []
+    for run in (lambda text: real(text, tmp_path), lambda text: twin(bench, text, version=version)):
+        where = places(kind, servers, tmp_path / f"{len(said)}.db")
+        source = contract("dbi", **{word: f'"{DRIVERS[kind]}", {place}' for word, place in where.items()})
+        said.append(run(cleared(kind, servers, "u") + source))
+    if kind == "postgres":  # LuaDBI loses what libpq says of a connection that fails
+        said = [[line for line in lines if not line.startswith("refused")] for lines in said]
+    held_to(said[0], said[1], version)

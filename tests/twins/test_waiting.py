@@ -290,6 +290,59 @@ def test_a_login_never_sees_the_globals_of_another_that_waits(bench: Bench, vers
         assert dict(step.value.fields) == {"seen": f"{user} of {user} nil nil", "user": f"{user}!"}
 
 
+SESSIONS = """
+local con = assert(require("luasql.mysql").mysql():connect("test", "mail", "secret", "127.0.0.1", PORT))
+con:execute("set @greeting = 'hello'")
+local function ask(statement)
+  local cur = assert(con:execute(statement))
+  local value = cur:fetch()
+  cur:close()
+  return value
+end
+function auth_passdb_lookup(req)
+  con:execute("set @user = '" .. con:escape(req.user) .. "'")
+  local first = ask("select connection_id()")
+  ask("select sleep(0.05)")
+  local greeting, user = ask("select @greeting"), ask("select @user")
+  return 1, { greeting = greeting, user = user, first = first, second = ask("select connection_id()") }
+end
+"""
+
+
+async def test_a_shared_database_connection_is_a_session_for_each_call(
+    bench: Bench, servers: Callable[[str], int]
+) -> None:
+    """Which has been told what the script told its connection; a call keeps its session to the end."""
+    waits = Waits()
+    passdb = twins(bench, SESSIONS.replace("PORT", str(servers("mysql"))), waits)
+    said: dict[str, dict[str, str | None]] = {}
+
+    async def ask(user: str) -> None:
+        said[user] = dict((await complete(passdb.lookup(login(user)))).fields)
+
+    async with event_loop(waits), trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(ask, f"u{number}")
+    assert [(user, "hello") for user in said] == [(one["user"], one["greeting"]) for one in said.values()]
+    assert all(one["first"] == one["second"] for one in said.values())
+    assert len({one["first"] for one in said.values()}) == 20
+
+
+async def test_a_session_of_a_call_given_up_is_ended(bench: Bench, servers: Callable[[str], int]) -> None:
+    """What it was in the middle of is nobody else's."""
+    waits = Waits()
+    passdb = twins(bench, SESSIONS.replace("PORT", str(servers("mysql"))), waits)
+    call = passdb.lookup(login("gone"))
+    async with event_loop(waits):
+        errand = begin(call)
+        assert isinstance(errand, Errand)
+        errand.start(lambda outcome: None)
+        errand.cancel()
+        call.close()
+        fields = dict((await complete(passdb.lookup(login("next")))).fields)
+    assert (fields["user"], fields["greeting"]) == ("next", "hello")
+
+
 # -- in workers
 
 

@@ -10,6 +10,10 @@ from authlua.wishes import Errand
 MODULES = Path(__file__).parent.parent / "modules"
 
 FAMILY = {
+    "DBI": "DBI",
+    "luasql.mysql": "luasql",
+    "luasql.postgres": "luasql",
+    "luasql.sqlite3": "luasql",
     "ltn12": "socket",
     "mime": "socket",
     "socket": "socket",
@@ -38,9 +42,15 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
     return {
         "null": object,
         "identity": lambda thing: b"0x%x" % id(thing),
-        "twin": lambda name: (MODULES / f"{name.decode().removesuffix('.safe')}.lua").read_bytes(),
+        "twin": lambda name: source(name.decode()),
         **options.operations(),
     }
+
+
+def source(module: str) -> bytes:
+    """The Lua text of *module*, which some have in common."""
+    file = {"cjson.safe": "cjson"}.get(module, "luasql" if module.startswith("luasql.") else module)
+    return (MODULES / f"{file}.lua").read_bytes()
 
 
 async def operation(calls: Calls, call: int, rest: Errand) -> tuple[Any, ...]:
