@@ -16,19 +16,23 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
 from threading import Lock, Thread
+from time import perf_counter
 
 import trio
 
 from authlua.server.ready import Ready
 from authlua.wishes import Errand, Hash, Outcome, Unfulfilled
 
-AHEAD = 4
-"""Jobs given out for each thread: the one it is at, and some to go on with should the server be busy."""
+AHEAD = 0.016
+"""Seconds for which each thread is given jobs, so that it has some to go on with while the server is busy."""
+
+LEAST_AHEAD, MOST_AHEAD = 2, 16
+"""How few and how many jobs that may be, the one it is at included."""
 
 MOST_WAITING = 100_000
 """Jobs that may wait; those beyond fail at once."""
 
-TICK = 0.004
+TICK = 0.008
 """Seconds between two looks for outcomes in a flood."""
 
 SWEEP_INTERVAL = 1.0
@@ -40,7 +44,7 @@ Report = Callable[[Outcome], None]
 class HashJob(Errand):
     """One computation that waits for a thread, or is with one."""
 
-    __slots__ = ("_for_whom", "_hasher", "args", "function", "outcome", "report", "since")
+    __slots__ = ("_for_whom", "_hasher", "args", "function", "outcome", "report", "since", "took")
 
     def __init__(self, hasher: "Hasher", wish: Hash, for_whom: Hashable) -> None:
         self._hasher = hasher
@@ -51,6 +55,8 @@ class HashJob(Errand):
         self.report: Report | None = None
         """Hears the outcome; `None` when nobody waits for it."""
         self.outcome: Outcome | None = None
+        self.took = 0.0
+        """Seconds."""
 
     def start(self, report: Report) -> None:
         self.report = report
@@ -84,6 +90,10 @@ class Hasher:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._waiting: OrderedDict[Hashable, deque[HashJob]] = OrderedDict()
         self._waiting_count = 0
+        self._usual = TICK
+        """Seconds that a hash has taken lately."""
+        self._room = LEAST_AHEAD * self._threads
+        """Jobs that may be with the threads."""
         self._out: set[HashJob] = set()
         self._given: SimpleQueue[HashJob | None] = SimpleQueue()
         self._done: deque[HashJob] = deque()
@@ -104,7 +114,7 @@ class Hasher:
         job.since = trio.current_time()
         if not self._out:
             self._filled.set()
-        if len(self._out) < AHEAD * self._threads:
+        if len(self._out) < self._room:
             self._give(job)
         elif self._waiting_count >= MOST_WAITING:
             job.tell(Outcome(failure=Unfulfilled(f"{MOST_WAITING} others wait for a thread already")))
@@ -123,7 +133,7 @@ class Hasher:
 
     def _give_next(self) -> None:
         """Fill up what the threads have, with a job of each client in turn."""
-        while self._waiting and len(self._out) < AHEAD * self._threads:
+        while self._waiting and len(self._out) < self._room:
             whose, queue = self._waiting.popitem(last=False)
             job = queue.popleft()
             self._waiting_count -= 1
@@ -146,10 +156,12 @@ class Hasher:
         take, done = self._given.get, self._done.append
         while (job := take()) is not None:
             if job.report is not None:
+                begun = perf_counter()
                 try:
                     job.outcome = Outcome(job.function(*job.args))
                 except Exception as failure:
                     job.outcome = Outcome(failure=failure)
+                job.took = perf_counter() - begun
             done(job)
             if not self._rung:
                 self._rung = True
@@ -171,11 +183,14 @@ class Hasher:
                 self._flooded.set()  # the bell is left as rung, so nobody rings it
             else:
                 self._rung = False  # before looking, so that what is done from now on rings again
-        done = self._done
-        while done:
-            job = done.popleft()
-            self._out.discard(job)
-            self._give_next()
+        done = [self._done.popleft() for _ in range(len(self._done))]
+        self._out.difference_update(done)
+        for job in done:
+            if job.outcome is not None:
+                self._usual += (job.took - self._usual) / 8
+        self._room = self._threads * max(LEAST_AHEAD, min(int(AHEAD / self._usual), MOST_AHEAD))
+        self._give_next()
+        for job in done:
             if job.outcome is not None:
                 job.tell(job.outcome)
         self._batch_done()
@@ -187,8 +202,8 @@ class Hasher:
 
     @property
     def _is_flood(self) -> bool:
-        """Each thread has a job, and another to go on with."""
-        return len(self._out) > 2 * self._threads
+        """Hashes are quick, and the threads have enough of them to go on with until the next look."""
+        return self._usual < TICK and (len(self._out) / self._threads - 1) * self._usual > TICK
 
     # --- life ----------------------------------------------------------------
 
