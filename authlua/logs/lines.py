@@ -25,21 +25,27 @@ _DOVECOT = {"debug": "\1\1", "info": "\1\2", "warning": "\1\3", "error": "\1\4",
 
 
 class _Clock:
-    """Times as text; the second is formatted once and remembered."""
+    """Times as text; the second, and the millisecond, is formatted once and remembered."""
 
     def __init__(self, format: str, broken_down: Callable[[float], time.struct_time]) -> None:
         self._format = format
         self._broken_down = broken_down
+        self._millisecond = -1
         self._second = -1
+        self._whole = ""
         self._text = ""
 
     def now(self) -> str:
         now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._text = time.strftime(self._format, self._broken_down(now))
-            self._second = second
-        return f"{self._text}.{int((now - second) * 1000):03d}"
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second, rest = divmod(millisecond, 1000)
+            if second != self._second:
+                self._whole = time.strftime(self._format, self._broken_down(second))
+                self._second = second
+            self._text = f"{self._whole}.{rest:03d}"
+        return self._text
 
 
 _local: Final = _Clock("%Y-%m-%d %H:%M:%S", time.localtime)

@@ -23,7 +23,7 @@ class Hello(NamedTuple):
     minor: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Auth:
     """``AUTH``: a SASL exchange starts. The id is open until it is answered or cancelled."""
 
@@ -34,6 +34,16 @@ class Auth:
     """The initial response; `None` (there is none) is not the same as an empty one."""
     named: Mapping[str, str | None]
     """The parameters by name; of what was said twice, the last."""
+
+    # written out, as below: what dataclass makes of a frozen one takes as long as parsing the line
+    def __init__(
+        self, id: int, mech: str, params: Params, initial: Secret | None, named: Mapping[str, str | None]
+    ) -> None:
+        self.id = id
+        self.mech = mech
+        self.params = params
+        self.initial = initial
+        self.named = named
 
 
 class Cont(NamedTuple):
@@ -63,7 +73,7 @@ class Challenge(NamedTuple):
     """The kind of channel binding data wanted back; 2.4, client minor 3 and later."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Ok:
     """``OK``: the user is who they say."""
 
@@ -72,6 +82,12 @@ class Ok:
     fields: Params = ()
     keep: bool = False
     """The success waits for a master's ``REQUEST``; its id stays taken."""
+
+    def __init__(self, id: int, user: str, fields: Params = (), keep: bool = False) -> None:
+        self.id = id
+        self.user = user
+        self.fields = fields
+        self.keep = keep
 
 
 class Fail(NamedTuple):

@@ -43,7 +43,7 @@ class PassdbField(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class SetUser:
     """The client named itself; the outcome is the user's name now, ``""`` when the names are not acceptable.
 
@@ -52,6 +52,10 @@ class SetUser:
 
     user: str
     login_user: str | None = None
+
+    def __init__(self, user: str, login_user: str | None = None) -> None:
+        self.user = user
+        self.login_user = login_user
 
 
 class SetCertificateUser(NamedTuple):
@@ -66,11 +70,14 @@ class SetAnonymous(NamedTuple):
     trace: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class VerifyPlain:
     """Ask the passdbs about this password; the outcome is a `PassdbResult`."""
 
     password: Secret
+
+    def __init__(self, password: Secret) -> None:
+        self.password = password
 
 
 class LookupCredentials(NamedTuple):

@@ -5,7 +5,6 @@ a task (`finish`). Both run the same coroutines of `authlua.auth`.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import trio
@@ -16,11 +15,13 @@ from authlua.wishes import Compute, Errand, Flight, Hash, Outcome, Service, Slee
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
 class Done:
     """What the core came to."""
 
-    value: Any
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 def begin(core: Coroutine[Wish, Any, Any], answer: Any = None) -> Done | Wish:

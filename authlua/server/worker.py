@@ -146,9 +146,8 @@ def limit_memory(memory_limit: int) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    """The most bytes of memory that this process has had at a time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class _Piece(Wish):
