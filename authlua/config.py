@@ -230,7 +230,6 @@ def _read_address(value: Any, context: Context) -> str:
 
 TEXT = Kind("text", _is(str, "expected a text"))
 SWITCH = Kind("true or false", _is(bool, "expected true or false"))
-NUMBER = Kind("number", _is(int, "expected a whole number"))
 DURATION = Kind("time", _read_duration, _show_duration)
 SIZE = Kind("size", _read_size, _show_size)
 MODE = Kind("octal mode", _read_mode, lambda mode: f"{mode:04o}")
@@ -260,6 +259,21 @@ VERBOSE = Kind("default, true or false", _read_verbose, lambda value: "default" 
 VERBOSE_PASSWORDS = Kind("no, plain or sha1, with an optional :length", _read_verbose_passwords)
 ADDRESS = Kind("address", _read_address)
 
+
+def number(low: int = 0, high: int | None = None) -> Kind:
+    """A whole number from *low* up to *high*, or to any."""
+    expected = f"expected a whole number from {low} " + ("on" if high is None else f"to {high}")
+
+    def read(value: Any, context: Context) -> int:
+        if type(value) is not int or value < low or (high is not None and value > high):
+            raise ValueError(expected)
+        return value
+
+    return Kind("number", read)
+
+
+NUMBER = number()
+UID = number(0, (1 << 32) - 2)
 
 _HIDDEN = (SETTINGS, SECRET, FIELDS, REDIS)
 """Kinds whose values may be secret: they are in no repr and in no error message."""
@@ -366,7 +380,7 @@ class LuaSettings:
     version: str = key(one_of("5.1", "5.2", "5.3", "5.4", "5.5", "luajit"), "5.4")
     path: tuple[str, ...] = key(PATHS, ())
     cpath: tuple[str, ...] = key(PATHS, ())
-    worker_max: int = key(NUMBER, 30)
+    worker_max: int = key(number(1), 30)
     memory_limit: int = key(SIZE, 64 << 20)
     """Bytes."""
     timeout: float = key(DURATION, 60.0)
@@ -410,8 +424,8 @@ class AuthSettings:
     ssl_require_client_cert: bool = key(SWITCH, False)
     ssl_username_from_cert: bool = key(SWITCH, False)
     proxy_self: tuple[str, ...] = key(WORDS, ())
-    first_valid_uid: int = key(NUMBER, 500)
-    last_valid_uid: int = key(NUMBER, 0)
+    first_valid_uid: int = key(UID, 500)
+    last_valid_uid: int = key(UID, 0)
     """0: there is no last one."""
     verbose: bool = key(SWITCH, False)
     verbose_passwords: str = key(VERBOSE_PASSWORDS, "no")
@@ -425,7 +439,7 @@ class AuthSettings:
     policy_server_timeout: float = key(DURATION, 2.0)
     policy_hash_mech: str = key(HASH, "sha256")
     policy_hash_nonce: str = key(SECRET, "")
-    policy_hash_truncate: int = key(NUMBER, 12)
+    policy_hash_truncate: int = key(number(0, 512), 12)
     policy_request_attributes: tuple[tuple[str, str], ...] = key(
         ATTRIBUTES,
         (
@@ -477,7 +491,7 @@ class PassdbSettings:
     fields: tuple[tuple[str, str], ...] = key(FIELDS, ())
     service: str = key(TEMPLATE, "dovecot")
     host: str = key(TEMPLATE, "")
-    port: int = key(NUMBER, 0)
+    port: int = key(number(0, 65535), 0)
     username: str = key(TEMPLATE, "%u", since_2_4="%{user}")
     ssl: str = key(one_of("no", "imaps", "starttls"), "no")
     tokeninfo_url: str = key(SECRET, "")
@@ -728,7 +742,8 @@ def load(path: Path | str) -> Settings:
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not a TOML file: {error}"]) from error
+        hint = "; TOML has true and false, and texts in quotes" if "Invalid value" in str(error) else ""
+        raise ConfigError([f"{path}: not a TOML file: {error}{hint}"]) from error
     return _settings(data, path, path.absolute().parent)
 
 
@@ -770,7 +785,7 @@ class _Reader:
         for spelling, value in table.items():
             name = spellings.get(spelling)
             if name is None:
-                self.problems.append(f"{where}.{spelling}: unknown key{_did_you_mean(spelling, spellings)}")
+                self.problems.append(f"{where}.{spelling}: unknown key{_elsewhere(spelling, spellings)}")
             elif name in seen:
                 self.problems.append(f"{where}.{spelling}: another name of {seen[name]}, give one of the two")
             else:
@@ -846,6 +861,34 @@ def _settings(data: Mapping[str, Any], path: Path | None, directory: Path) -> Se
 
 def _numbered(name: str, index: int, count: int) -> str:
     return name if count == 1 else f"{name}[{index + 1}]"
+
+
+_CALLED_OTHERWISE = {
+    "worker_max_count": "lua.worker_max",
+    "stats": "a [[listener]] of kind metrics",
+    "debug_passwords": "verbose_passwords",
+    "pass": 'result_success = "continue"',
+    "args": "the driver's own keys, or `authlua import-dovecot`",
+    "mechanisms_filter": "mechanisms",
+    "default_password_scheme": "scheme",
+    "passwd_file_path": "file",
+    "lua_file": "script",
+    "lua_settings": "settings",
+}
+"""Words of Dovecot for what has another name or place here."""
+
+
+def _elsewhere(word: str, known: Collection[str]) -> str:
+    """A hint for a key that is not *known* where it stands: what it is called, or where it belongs."""
+    if word in _CALLED_OTHERWISE:
+        return f", did you mean {_CALLED_OTHERWISE[word]}?"
+    for name, section in SECTIONS.items():
+        if word in keys(section) and name not in _ARRAYS:
+            return f", it belongs into [{name}]"
+    for prefix in ("auth_", "passdb_", "userdb_"):
+        if word.removeprefix(prefix) in known:
+            return f", did you mean {word.removeprefix(prefix)}?"
+    return _did_you_mean(word, known)
 
 
 def _did_you_mean(word: str, known: Collection[str]) -> str:
@@ -1103,6 +1146,10 @@ def doubts(settings: Settings) -> list[str]:
         found.append("auth.master_user_separator: without one nobody can reach the master passdbs by these mechanisms")
     if separator and not masters:
         found.append("auth.master_user_separator: there is no master passdb, so names that contain it are refused")
+    if settings.auth.cache_size and not settings.auth.cache_ttl:
+        found.append("auth.cache_size: nothing is cached with a cache_ttl of 0")
+    if settings.auth.debug and settings.log.level != "debug":
+        found.append('auth.debug: nothing of it is seen without log.level = "debug"')
     for kind, chain in (("master ", masters), ("", [one for one in settings.passdbs if not one.master])):
         # masters that go on have verified the password for the others
         going_on = not kind and any(map(_verifies, masters))
@@ -1111,6 +1158,9 @@ def doubts(settings: Settings) -> list[str]:
             earlier = chain[:index]
             if any(_ends(one) and not one.mechanisms and not one.username_filter for one in earlier):
                 found.append(f"{where} is never asked: one before it ends the chain whatever it says")
+            offered = {*settings.auth.mechanisms, "NONE", "LOOKUP"}
+            if passdb.mechanisms and offered.isdisjoint(passdb.mechanisms):
+                found.append(f"{where} is never asked: auth.mechanisms has none of its mechanisms")
             if passdb.skip == "unauthenticated" and not going_on and not any(map(_verifies, earlier)):
                 found.append(f"{where} is never asked: nothing before it verifies a password and goes on")
     for index, userdb in enumerate(settings.userdbs):

@@ -146,6 +146,23 @@ TCP = "address = '[::1]:9'\n"
             "[auth]\npolicy_server_url = 'http://x/'",
             "auth.policy_hash_nonce: a policy server needs one, a random text that stays secret",
         ),
+        ("[lua]\nworker_max = 0", "lua.worker_max: expected a whole number from 1 on, got 0"),
+        ("[auth]\nfirst_valid_uid = -1", "auth.first_valid_uid: expected a whole number from 0 to 4294967294, got -1"),
+        (
+            "[auth]\npolicy_hash_truncate = 513",
+            "auth.policy_hash_truncate: expected a whole number from 0 to 512, got 513",
+        ),
+        ("[auth]\nworker_max_count = 5", "auth.worker_max_count: unknown key, did you mean lua.worker_max?"),
+        ("[auth]\nmemory_limit = '1G'", "auth.memory_limit: unknown key, it belongs into [lua]"),
+        ("[auth]\nauth_verbose = true", "auth.auth_verbose: unknown key, did you mean verbose?"),
+        (
+            "[[passdb]]\ndriver = 'passwd'\nmechanisms_filter = ['plain']",
+            "passdb[2].mechanisms_filter: unknown key, did you mean mechanisms?",
+        ),
+        (
+            "[[passdb]]\ndriver = 'imap'\nhost = 'h'\nport = 65536",
+            "passdb[2].port: expected a whole number from 0 to 65535, got 65536",
+        ),
         (
             "[auth]\npolicy_hash_mech = 'rot13'",
             "auth.policy_hash_mech: expected one of md5, sha1, sha224, sha256, sha384, sha512, sha3-256, sha3-512, "
@@ -346,6 +363,9 @@ def test_a_file_that_is_not_there_or_not_toml_is_a_config_error(tmp_path):
         load(tmp_path / "nosuch.toml")
     (tmp_path / "bad.toml").write_text("[auth\n")
     with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file: .*line 1"):
+        load(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_text("[auth]\nverbose = yes\n")
+    with pytest.raises(ConfigError, match=r"line 2.*; TOML has true and false, and texts in quotes$"):
         load(tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file"):

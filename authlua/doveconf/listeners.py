@@ -38,7 +38,8 @@ def read_services(root: Block, site: Site) -> None:
             case "service", "auth":
                 _auth(block, root, site)
             case "service", "auth-worker":
-                if limit := block.settings.get("process_limit"):
+                limit = block.settings.get("process_limit")
+                if limit is not None and limit.value not in ("0", "unlimited"):
                     site.put(site.lua, "worker_max", limit, "service auth-worker: process_limit")
             case "service", "anvil":
                 if any(one.argument == "anvil-auth-penalty" and _is_off(one) for one in block.blocks):

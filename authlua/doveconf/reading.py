@@ -107,8 +107,8 @@ def _read_auth(settings: dict[str, Setting], attributes: dict[str, Setting], sit
         if key == "mechanisms":
             if setting.value:
                 site.put_mechanisms(site.auth, setting, name)
-        elif key == "policy_request_attributes":
-            pass  # a table, below
+        elif key == "policy_request_attributes" or (key not in known and key.startswith("policy_http_client_")):
+            pass  # a table, below; and how connections are kept, which is not for the admin to say here
         elif key == "worker_max_count":
             site.put(site.lua, "worker_max", setting, name)
         elif key in _NEVER:

@@ -139,7 +139,7 @@ def toml_value(kind: Kind, text: str) -> object:
         return "default" if text in ("", "default") else is_yes(text)
     if kind in (WORDS, FILTER, MECHANISMS):
         return text.replace(",", " ").split()
-    if kind is NUMBER:
+    if kind.name == NUMBER.name:
         return int(text) if text.isdecimal() else text
     if kind is DURATION:
         return _duration(text)

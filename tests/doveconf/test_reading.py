@@ -417,7 +417,7 @@ def test_what_else_services_say() -> None:
         ("auth_mechanisms = plain skey", ["2: auth_mechanisms: skey: authlua has no such mechanism"]),
         ("auth_verbose = maybe", ["2: auth_verbose: expected yes or no, got 'maybe'"]),
         ("auth_cache_ttl = soon", ["2: auth_cache_ttl: expected a time such as 2 secs, got 'soon'"]),
-        ("auth_worker_max_count = many", ["2: auth_worker_max_count: expected a whole number"]),
+        ("auth_worker_max_count = many", ["2: auth_worker_max_count: expected a whole number from 1 on"]),
         (
             "auth_debug_passwords = yes",
             [
