@@ -365,6 +365,9 @@ class Auth:
                     fields[name] = value
             return PassdbResult.OK
         ip = host if _is_ip(host) else fields.get("hostip")
+        if self.options.dialect is not Dialect.V2_3 and ip == host and fields.get("hostip", host) != host:
+            self._log("error", f"host and hostip are both IPs, but they don't match: {host}", request, {})
+            return PassdbResult.INTERNAL_FAILURE
         if ip is None:
             try:
                 ip = await Compute(_resolve, host)

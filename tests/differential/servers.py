@@ -136,11 +136,24 @@ def answered_alike(series: str, conf: str, files: Mapping[str, str], ask: Callab
     return expected
 
 
+def _connect(path: Path) -> RawConnection:
+    """A connection to the socket at *path*: Dovecot opens its sockets one after the other, and this may be a later one
+    than the one that showed that it runs."""
+    bound = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return RawConnection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() > bound:
+                raise
+            time.sleep(0.02)
+
+
 class AuthClient:
     """Logs in again and again on one connection."""
 
     def __init__(self, server: Server, kind: str = "client") -> None:
-        self._connection = RawConnection.connect(server.sockets[kind])
+        self._connection = _connect(server.sockets[kind])
         self._connection.send(b"VERSION\t1\t2\nCPID\t77\n")
         self._connection.greeting()
         self._id = 0
@@ -197,7 +210,7 @@ class MasterClient:
     """Asks about users on one connection."""
 
     def __init__(self, server: Server) -> None:
-        self._connection = RawConnection.connect(server.sockets["master"])
+        self._connection = _connect(server.sockets["master"])
         self._connection.greeting()
         self._connection.send(b"VERSION\t1\t0\n")
         self._id = 0

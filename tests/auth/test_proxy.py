@@ -1,0 +1,92 @@
+"""Where a client is proxied to: names become addresses, and whoever would be sent to ourselves stays (section 6.1).
+
+What needs no name to be looked up, tests/differential/test_fields.py asks Dovecot.
+"""
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from authlua.auth import new_request
+from authlua.dialect import Dialect
+from authlua.protocol import Fail, Ok
+from authlua.secret import Secret
+from authlua.wishes import Compute
+from tests.auth.fakes import House
+
+SENT = {"proxy": "y", "host": "mail.example", "port": "143"}
+
+
+def login(house: House, resolved: str | OSError, *, login: bool = True) -> tuple[Ok | Fail, list[str]]:
+    """The reply when the name of the host is *resolved* so, and the names that were looked up."""
+    params = [("service", "imap"), ("lip", "192.0.2.1"), ("lport", "143"), ("rip", "192.0.2.7")]
+    request = new_request(params, id=1, mech="PLAIN")
+    core = house.auth.authenticate(request, Secret(b"\0t\0pass"), login=login)
+    names: list[str] = []
+    try:
+        wish = core.send(None)
+        while True:
+            assert isinstance(wish, Compute)
+            names.append(wish.args[0])
+            wish = core.throw(resolved) if isinstance(resolved, OSError) else core.send(resolved)
+    except StopIteration as done:
+        return done.value, names
+
+
+def house(fields: dict[str, str], **options: Any) -> House:
+    return House({"t": {"password": "{PLAIN}pass", **fields}}, **options)
+
+
+def test_the_address_of_a_name_goes_along() -> None:
+    """So that the login process looks up nothing."""
+    reply, names = login(house(SENT), "192.0.2.9")
+    assert dict(reply.fields)["hostip"] == "192.0.2.9"
+    assert names == ["mail.example"]
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_name_without_an_address_is_a_temporary_failure(dialect: Dialect) -> None:
+    """Without any field of the proxy's, nor the password."""
+    site = house(SENT, dialect=dialect)
+    reply, _ = login(site, OSError("no such host"))
+    assert isinstance(reply, Fail)
+    assert dict(reply.fields) == {"user": "t", "code": "temp_fail"}
+    assert ("error", "DNS lookup for mail.example failed: no such host") in site.log
+
+
+def test_an_address_is_looked_up_by_nobody() -> None:
+    """Neither is a host whose address the passdb knows."""
+    for more in ({"host": "192.0.2.9"}, {"hostip": "192.0.2.9"}):
+        assert login(house({**SENT, **more}), OSError("never"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("ip", "port", "us", "stays"),
+    [
+        ("192.0.2.1", "143", (), True),
+        ("192.0.2.1", "144", (), False),
+        ("192.0.2.9", "143", (), False),
+        ("192.0.2.9", "143", ("192.0.2.8", "192.0.2.9"), True),
+    ],
+)
+def test_who_would_be_sent_to_us_stays(ip: str, port: str, us: tuple[str, ...], stays: bool) -> None:
+    """By the address the client has connected to, or one of ``proxy_self``; with the same port."""
+    reply, _ = login(house({"proxy_maybe": "y", "host": "mail.example", "port": port}, proxy_self=us), ip)
+    assert ("proxy" in dict(reply.fields)) == (not stays)
+    assert ("host" in dict(reply.fields)) == (not stays)
+
+
+def test_a_socket_that_only_authenticates_proxies_nobody() -> None:
+    """An SMTP server is told what the passdb says."""
+    reply, names = login(house(SENT), OSError("never"), login=False)
+    assert isinstance(reply, Ok)
+    assert names == []
+    assert dict(reply.fields) == {**SENT, "proxy": None}
+
+
+def test_the_real_resolver_gives_an_address() -> None:
+    """Of the machine itself."""
+    from authlua.auth.flow import _resolve
+
+    assert ipaddress.ip_address(_resolve("localhost")).is_loopback
