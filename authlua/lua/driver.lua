@@ -738,6 +738,24 @@ if options.c_modules_of ~= options.version then
   searchers[3] = function() return "\n\t" .. problem end
   searchers[4] = nil
   function package.loadlib() return nil, problem, "absent" end
+else
+  -- A module of another Lua lacks some function of its own; whoever reads that need not know which Lua has which.
+  local searchers, find = package.searchers or package.loaders, string.find
+  local function told(ok, found, ...)
+    if not ok and type(found) == "string" and find(found, "undefined symbol: lua", 1, true) then
+      found = found .. "\n\tthis module is not for Lua " .. options.version .. ": see lua.version and lua.cpath"
+    end
+    if not ok then
+      error(found, 0)
+    end
+    return found, ...
+  end
+  for i = 3, 4 do
+    local searcher = searchers[i]
+    searchers[i] = function(...)
+      return told(pcall(searcher, ...))
+    end
+  end
 end
 
 -- ## Loading

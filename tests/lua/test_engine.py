@@ -97,6 +97,56 @@ def test_c_modules_load_in_the_lua_that_a_process_opens_first(tmp_path, first: s
     assert (0, ["[1,2]", "false", problem]) == (done.returncode, done.stdout.splitlines()), done.stderr
 
 
+MODULES = {
+    "cjson": "require('cjson').encode({ 7 }) == '[7]' and 7",
+    "socket": "require('socket').gettime() > 0 and 7",
+    "ssl": "require('ssl') and 7",
+    "lualdap": "type(require('lualdap').open) == 'function' and 7",
+    "luasql.sqlite3": "require('luasql.sqlite3').sqlite3():connect(':memory:'):execute('select 7'):fetch()",
+    "luasql.mysql": "require('luasql.mysql').mysql() and 7",
+    "luasql.postgres": "require('luasql.postgres').postgres() and 7",
+}
+LOAD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.lua.conftest import Bench
+bench = Bench(Path(sys.argv[1]))
+for expression in sys.argv[3:]:
+    print(bench.evaluate(f"local ok, said = pcall(function() return {{expression}} end) return said",
+                         version=sys.argv[2], cpath={cpath!r}))
+"""
+
+
+def in_lua(tmp_path: Path, version: str, *expressions: str, cpath: list[str]) -> list[str]:
+    """What they come to, in a process of its own, as only one Lua of a process has C modules."""
+    script = LOAD.format(root=str(Path(__file__).parents[2]), cpath=cpath)
+    command = [sys.executable, "-c", script, str(tmp_path), version, *expressions]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")
+
+
+@pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "luajit"])
+def test_the_systems_c_modules_load_and_work(tmp_path: Path, version: str):
+    """Those that auth scripts use, as Debian packages them for each Lua; there are none for 5.5 yet."""
+    if missing := [name for name in MODULES if not list(Path("/usr/lib").glob(f"*/lua/5.4/{name.replace('.', '/')}*"))]:
+        pytest.skip(f"{', '.join(missing)} missing: tests/e2e/install-clients, as root on Debian")
+    said = in_lua(tmp_path, version, *MODULES.values(), cpath=[])
+    assert dict(zip(MODULES, said, strict=False)) == dict.fromkeys(MODULES, "7")
+
+
+@pytest.mark.parametrize(("version", "other"), [("5.1", "5.4"), ("5.4", "5.1"), ("5.4", "5.3"), ("luajit", "5.3")])
+def test_a_c_module_of_another_lua_is_told_clearly(tmp_path: Path, version: str, other: str):
+    """With the file, and the two settings to look at."""
+    directories = [str(path.parent / "?.so") for path in Path("/usr/lib").glob(f"*/lua/{other}/cjson.so")]
+    if not directories:
+        pytest.skip("lua-cjson is missing: tests/e2e/install-clients, as root on Debian")
+    lines = in_lua(tmp_path, version, "require('cjson')", cpath=directories)
+    assert lines[0].startswith("error loading module 'cjson' from file '/usr/lib/")
+    assert lines[2] == f"\tthis module is not for Lua {version}: see lua.version and lua.cpath"
+
+
 @EVERY_LUA
 def test_an_error_has_dovecots_traceback(bench: Bench, monkeypatch, tmp_path, version: str):
     """From `error` down to the function that was called, and nothing of ours; how frames are named is up to Lua."""
