@@ -152,7 +152,12 @@ class Client(Connection):
         core = app.core
         started = perf_counter()
         request = new_request(
-            auth.params, id=auth.id, mech=auth.mech, client_pid=self._pid, dialect=app.dialect, named=auth.named
+            auth.params,
+            id=auth.id,
+            mech=auth.mech,
+            client_pid=self._pid if self._login else 0,  # as in Dovecot, scripts see only those that come back
+            dialect=app.dialect,
+            named=auth.named,
         )
         request.cuid = self._codec.cuid
         conversation = core.auth.authenticate(request, auth.initial, login=self._login)

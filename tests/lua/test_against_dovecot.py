@@ -2,18 +2,22 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import structlog
 
+from authlua.auth import new_request
+from authlua.config import load
 from authlua.conformance.raw import RawConnection
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.results import PassdbResult
 from authlua.secret import Secret
+from authlua.server import open_core
 from tests.lua.conftest import SCRIPTS, Bench, Line, computing, login
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
 
@@ -27,7 +31,7 @@ ADDED = ("PROBE dovecot.dict = boolean:true | string:nil",)
 """What 2.3 says of what only authlua has there."""
 
 
-def start(kind: type[Dovecot], script: Path, **settings: str) -> Iterator[Dovecot]:
+def start(kind: type[Dovecot], script: Path, **settings: Any) -> Iterator[Dovecot]:
     if reason := why_not(kind.series):
         pytest.skip(reason)
     with kind(script, auth_failure_delay="0", auth_verbose="yes", auth_debug="no", **settings) as dovecot:
@@ -97,6 +101,86 @@ def assert_same(theirs: list[str], ours: list[str]) -> None:
     theirs = [line for line in theirs if not line.startswith(tuple(f"PROBE {name} =" for name in LATER))]
     ours = [line for line in ours if not line.startswith(tuple(f"PROBE {name} =" for name in LATER))]
     assert [pair for pair in zip_longest(theirs, ours) if pair[0] != pair[1] and pair[0] not in ADDED] == []
+
+
+ALL = (
+    "service=imap\tsession=S1\tlip=192.0.2.1\trip=192.0.2.7\tlport=143\trport=5555\treal_lip=198.51.100.1"
+    "\treal_rip=198.51.100.7\treal_lport=10143\treal_rport=15555\tlocal_name=mail.example\tclient_id=(x y)\tsecured"
+    "\tvalid-client-cert"
+)
+LOGINS = {
+    "all that a client can say": (ALL, "some.one@a.example@b.example"),
+    "nothing but the service": ("service=pop3", "alice"),
+    "IPv6": ("service=smtp\tlip=2001:db8::1\trip=2001:db8::7\tsecured", "bob@example.com"),
+    "a master user": ("service=imap\trip=192.0.2.7", "alice@a.example*admin@b.example"),
+}
+MASTERS = {
+    "2.3": "passdb {\n  driver = lua\n  args = file={directory}/auth.lua blocking=no\n%s}\n",
+    "2.4": "passdb %s {\n  driver = lua\n  lua_file = {directory}/auth.lua\n  passdb_use_worker = no\n%s}\n",
+}
+CHAIN = """
+[server]
+dialect = "%s"
+[auth]
+master_user_separator = "*"
+failure_delay = "0s"
+[[passdb]]
+script = "auth.lua"
+use_worker = false
+master = true
+result_success = "continue"
+[[passdb]]
+script = "auth.lua"
+use_worker = false
+[[userdb]]
+script = "auth.lua"
+use_worker = false
+"""
+
+
+@pytest.mark.parametrize("series", BOTH)
+def test_every_member_of_every_request_is_dovecots(series, tmp_path: Path):
+    """Whatever a login process says, of a login, of one by a master user through two passdbs, and in lookups."""
+    kind, dialect = series
+    script = SCRIPTS / "fields.lua"
+    if kind.series == "2.3":
+        master = "  master = yes\n  result_success = continue\n"
+        databases = MASTERS["2.3"] % master + MASTERS["2.3"] % "" + (MASTERS["2.3"] % "").replace("passdb", "userdb")
+    else:
+        master = "  passdb_master = yes\n  passdb_result_success = continue\n"
+        databases = MASTERS["2.4"] % ("first", master) + MASTERS["2.4"] % ("second", "")
+        databases += (MASTERS["2.4"] % ("third", "")).replace("passdb", "userdb")
+    lookups = [f"{verb}\t{number}\tcarol@example.com\tservice=lmtp\trip=192.0.2.9\tsession=S2" for number, verb in
+               enumerate(("PASS", "USER"), 1)]  # fmt: skip
+    for dovecot in start(kind, script, databases=databases, auth_master_user_separator="*"):
+        with RawConnection.connect(dovecot.sockets["login"]) as client:
+            client.handshake(pid=4242)
+            for number, (params, user) in enumerate(LOGINS.values(), 1):
+                client.ask(f"AUTH\t{number}\tPLAIN\t{params}\tresp={plain(user)}")
+        with RawConnection.connect(dovecot.sockets["master"]) as connection:
+            connection.handshake(minor=1)
+            connection.ask(*lookups)
+        theirs = probes(dovecot.wait_for_log("userdb passdb.allow_nets"))
+    (tmp_path / "auth.lua").write_text(script.read_text())
+    (tmp_path / "authlua.toml").write_text(CHAIN % dialect)
+    lines: list[str] = []
+
+    def keep(logger: object, method: str, entry: MutableMapping[str, Any]) -> str:
+        lines.append(entry["event"])
+        raise structlog.DropEvent
+
+    core = open_core(load(tmp_path / "authlua.toml"), structlog.wrap_logger(None, processors=[keep]))
+    for params, user in LOGINS.values():
+        words = [(name, value if equals else None) for name, equals, value in
+                 (word.partition("=") for word in params.split("\t"))]  # fmt: skip
+        request = new_request(words, id=1, mech="PLAIN", client_pid=4242, dialect=dialect)
+        computing(core.auth.authenticate(request, Secret(f"\0{user}\0pass".encode()), login=False))
+    words = [("service", "lmtp"), ("rip", "192.0.2.9"), ("session", "S2")]
+    computing(core.auth.lookup_passdb(new_request(words, id=1, dialect=dialect), "carol@example.com"))
+    computing(core.auth.lookup_user(new_request(words, id=2, dialect=dialect), "carol@example.com"))
+    core.retire()
+    assert len(theirs) > 300
+    assert_same(theirs, probes("\n".join(lines)))
 
 
 CODES = [

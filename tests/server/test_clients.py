@@ -1,10 +1,12 @@
 """Requests that wait: delays, timeouts, cancellation, hang-ups."""
 
 import base64
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -241,3 +243,21 @@ async def test_a_peer_that_does_not_read_is_not_read(tmp_path: Path, autojump_cl
             while got.count(b"\n") < count:
                 got += await stream.receive_some()
         assert len(server.events("auth_request_finished")) == count
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("client", 0), ("login", os.getpid())])
+async def test_a_script_sees_the_pid_of_those_who_come_back(tmp_path: Path, kind: str, seen: int) -> None:
+    """A login process is named by its pid in REQUEST; for who only asks, Dovecot's scripts see none."""
+    house, passdb = slow_house(lambda: Sleep(0))
+    pids: list[int] = []
+
+    async def verify_plain(request: Any, password: Secret) -> PassdbReply:
+        pids.append(request.client_pid)
+        return PassdbReply(PassdbResult.OK)
+
+    passdb.verify_plain = verify_plain  # type: ignore[method-assign]
+    async with living(tmp_path, house.auth) as server:
+        stream = await login(server, kind)
+        await stream.send_all(auth(1, "t"))
+        assert (await read_until(stream, b"\n")).startswith(b"OK\t1\t")
+    assert pids == [seen]
