@@ -189,11 +189,36 @@ class Tls(Backend):
     def __init__(self, directory: Path) -> None:
         super().__init__()
         self.certificate = directory / "cert.pem"
-        key = directory / "key.pem"
-        make_certificate(self.certificate, key)
+        self.key = directory / "key.pem"
+        make_certificate(self.certificate, self.key)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(self.certificate, key)
+        self._context.load_cert_chain(self.certificate, self.key)
         self.url = f"https://127.0.0.1:{self.port}"
+
+    def wants_certificate(self) -> None:
+        """Of clients, and only this one will do."""
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._context.load_verify_locations(self.certificate)
+
+    def only(self, cipher: str) -> None:
+        """Speak TLS 1.2 with *cipher*."""
+        self._context.maximum_version = ssl.TLSVersion.TLSv1_2
+        self._context.set_ciphers(cipher)
+
+    def locked_key(self, password: bytes) -> Path:
+        """The key in a file that *password* opens."""
+        from cryptography.hazmat.primitives import serialization
+
+        key = serialization.load_pem_private_key(self.key.read_bytes(), None)
+        path = self.key.with_name("locked.pem")
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(password),
+            )
+        )
+        return path
 
     def wrap(self, sock: socket.socket) -> socket.socket:
         wrapped = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)

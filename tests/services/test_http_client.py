@@ -138,6 +138,44 @@ async def test_tls_is_checked_unless_told_not_to(tmp_path: Path) -> None:
         assert (missing.status, b"No such file" in missing.reason) == (9003, True)
 
 
+async def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
+    """With its key, also one with a password; a server that wants to see one refuses others."""
+    with Tls(tmp_path) as backend:
+        backend.wants_certificate()
+        trusted = {"ssl_client_ca_file": str(backend.certificate)}
+        assert (await get(f"{backend.url}/", **trusted)).status in (9003, 9005)
+        mine = {"ssl_client_cert_file": str(backend.certificate), "ssl_client_key_file": str(backend.key)}
+        assert (await get(f"{backend.url}/", **trusted, **mine)).payload == b"hello"
+        mine["ssl_client_key_file"] = str(backend.locked_key(b"p4ss"))
+        unlocked = await get(f"{backend.url}/", **trusted, **mine, ssl_client_key_password="p4ss")
+        assert unlocked.payload == b"hello"
+        locked = await get(f"{backend.url}/", **trusted, **mine, ssl_client_key_password="wr0ng")
+        assert (locked.status, locked.reason[:28]) == (9003, b"Couldn't initialize SSL: [SS")
+        assert b"wr0ng" not in locked.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "works"),
+    [
+        ({"ssl_min_protocol": "TLSv1.2"}, True),
+        ({"ssl_min_protocol": "ANY"}, True),
+        ({"ssl_min_protocol": "TLSv1.3"}, False),
+        ({"ssl_min_protocol": "TLSv9"}, False),
+        ({"ssl_cipher_list": "ECDHE-ECDSA-AES256-GCM-SHA384"}, True),
+        ({"ssl_cipher_list": "ECDHE-ECDSA-CHACHA20-POLY1305"}, False),
+        ({"ssl_cipher_list": "NOSUCH"}, False),
+    ],
+)
+async def test_protocol_and_ciphers_are_those_that_were_asked_for(
+    tmp_path: Path, options: dict[str, str], works: bool
+) -> None:
+    """Of a server with TLS 1.2 and one cipher."""
+    with Tls(tmp_path) as backend:
+        backend.only("ECDHE-ECDSA-AES256-GCM-SHA384")
+        answer = await get(f"{backend.url}/", ssl_client_require_valid_cert=False, **options)
+        assert answer.status == (200 if works else 9003)
+
+
 # -- proxies
 
 
