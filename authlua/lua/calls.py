@@ -42,7 +42,7 @@ class ScriptOptions(NamedTuple):
     budget: int = 0
     """How many instructions a call may run without waiting; 0: as many as it likes."""
     loading: int = 500_000_000
-    """How many instructions may run outside of calls, as when the script loads."""
+    """How many instructions may run outside of calls, as when the script loads; 0: as many as it likes."""
     memory_limit: int = 0
     """Bytes of one Lua state; 0: no limit."""
     twins: Sequence[str] = ()

@@ -170,7 +170,7 @@ end
 
 -- Limits what runs from here on in the main coroutine; gives what `unlimited` wants to know.
 local function limited()
-  if left then
+  if left or options.loading == 0 then
     return left
   end
   left, deadline = options.loading, cpu() + options.loading_time

@@ -59,8 +59,11 @@ class MailPlan:
         """The mail is read where it lies, which takes the rights of its user."""
         return self.location.startswith("maildir:")
 
-    def load(self, user: MailUser, storage: Storage, log: ScriptLog) -> MailScript:
-        """Load the script for *user*; raises `ScriptError`."""
+    def load(self, user: MailUser, storage: Storage, log: ScriptLog, *, in_process: bool = False) -> MailScript:
+        """Load the script for *user*; raises `ScriptError`.
+
+        *in_process*: in one that can be ended, so the script may run as long as that lasts.
+        """
         options = ScriptOptions(
             version=self.version,
             path=self.path,
@@ -68,6 +71,7 @@ class MailPlan:
             settings=self.settings,
             memory_limit=self.memory_limit,
             now=fulfil_now,
+            loading=0 if in_process else ScriptOptions().loading,
         )
         return load_mail_script(
             self.script,

@@ -199,7 +199,7 @@ class _Worker:
     def _load(self, user: Mapping[str, Any]) -> MailScript:
         self._leave()  # of one that failed
         found = MailUser(**user)
-        self._script = self._plan.load(found, self._plan.storage(found, self._loop), self._log)
+        self._script = self._plan.load(found, self._plan.storage(found, self._loop), self._log, in_process=True)
         return self._script
 
     def _log(self, level: str, text: str, request: object, fields: Mapping[str, object]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from authlua.dialect import Dialect
-from authlua.lua import load_mail_script
+from authlua.errors import ScriptError
+from authlua.lua import ScriptOptions, load_mail_script
 from authlua.mail import Maildir, user_from_fields
 from tests.mail.recorded import alice
 
@@ -89,3 +90,24 @@ def test_what_the_userdb_says_of_a_user_is_kept() -> None:
     assert (user.home, user.uid, user.gid, user.service) == ("/srv/alice", 5000, 8, "pop3")
     assert (user.auth_user, user.master_user, user.session_create_time) == ("boss", "boss", 7)
     assert (user.remote_ip, user.fields) == ("192.0.2.7", fields)
+
+
+@pytest.mark.parametrize(("loading", "ends"), [(1, True), (0, False)])
+def test_a_hook_may_run_long_where_its_process_can_be_ended(tmp_path: Path, loading: int, ends: bool) -> None:
+    """Elsewhere it is cut off like a script that loops while it loads."""
+    script = tmp_path / "script.lua"
+    script.write_text("function mail_user_created() for i = 1, 4000000 do local _ = i % 7 end return -1, 'done' end")
+    loaded = load_mail_script(
+        script,
+        alice(tmp_path),
+        Maildir(tmp_path),
+        log=lambda *_: None,
+        dialect=Dialect.V2_3,
+        options=ScriptOptions(loading=loading),
+    )
+    if ends:
+        with pytest.raises(ScriptError, match="ran for too long"):
+            loaded.created()
+    else:
+        assert loaded.created() == "done"
+    loaded.close()

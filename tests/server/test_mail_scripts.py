@@ -14,7 +14,10 @@ import trio
 
 from authlua.config import Settings, without_file
 from authlua.errors import ScriptError
-from authlua.mail import StorageError
+from authlua.logs import open_log
+from authlua.lua import ScriptOptions, mail_lua_get_script
+from authlua.mail import Maildir, StorageError
+from authlua.server import open_core
 from authlua.server.mail import MailScripts
 from authlua.server.mail_process import Rights
 from authlua.server.zygote import Zygote
@@ -311,3 +314,21 @@ end
     assert verdict.refusal == "unlimited"
     process.close()
     scripts.close()
+
+
+async def test_only_a_process_that_can_be_ended_lets_a_hook_run_as_long_as_it_likes(place: Place) -> None:
+    """The server, which loads the script once to see whether it can be, does not."""
+    plan = MailScripts(place.settings(COUNTING)).plan
+    user = MailScripts(place.settings(COUNTING)).user("alice", place.fields("alice"), service="imap")
+    for in_process, loading in (True, 0), (False, ScriptOptions().loading):
+        session = plan.load(user, Maildir(place.directory), place.write, in_process=in_process)
+        script = mail_lua_get_script(user)
+        assert script is not None
+        assert script.calls.options.loading == loading
+        session.close()
+
+
+async def test_a_server_does_not_start_with_a_broken_mail_script(place: Place) -> None:
+    """Neither does it reload: what is wrong shows before the first session."""
+    with pytest.raises(ScriptError, match=r"mail\.lua:2: "):
+        open_core(place.settings("function"), open_log("text", "error"))
