@@ -56,9 +56,9 @@ SERVED = {
 """The drivers that authlua has too."""
 
 HINTS = {
-    "sql": "ask the database from the script, with a Lua module for it or over HTTP",
+    "sql": "ask the database from the script, with luasql or DBI",
     "ldap": "ask the directory from the script, with a Lua module for it or over HTTP",
-    "dict": "ask Redis or the file from the script",
+    "dict": "ask it from the script, with dovecot.dict",
     "checkpassword": "have the script decide what the program decides",
     "shadow": 'use driver = "pam", which judges by the same passwords, if no mechanism needs to read them',
     "bsdauth": 'use driver = "pam" where the system has it',

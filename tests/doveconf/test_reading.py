@@ -430,7 +430,7 @@ def test_what_else_services_say() -> None:
             PASSDB % "driver = sql\nargs = /etc/sql.conf\ndeny = yes",
             [
                 "2: passdb sql: authlua has no such driver; write passdb-sql.lua: ask the database from the script, "
-                "with a Lua module for it or over HTTP"
+                "with luasql or DBI"
             ],
         ),
         (PASSDB % "driver = pam\nargs = -session", ["4: passdb pam: args -session: authlua only asks PAM"]),
