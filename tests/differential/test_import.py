@@ -7,6 +7,7 @@ import time
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -119,6 +120,26 @@ function auth_userdb_lookup(request)
   return dovecot.auth.USERDB_RESULT_OK, { home = "/srv/" .. site .. "/" .. request.user }
 end
 """
+
+FILTERED: dict[str, Any] = {
+    "logins": (
+        ("PLAIN", "a@first.example", "one", ""),
+        ("PLAIN", "a@both.example", "one", ""),
+        ("PLAIN", "a@both.example", "two", ""),
+        ("PLAIN", "root@both.example", "one", ""),
+        ("PLAIN", "a@second.example", "two", ""),
+        ("PLAIN", "a@second.example", "static", ""),
+        ("LOGIN", "a@second.example", "static", ""),
+        ("LOGIN", "a@first.example", "one", ""),
+        ("LOGIN", "a@both.example", "two", ""),
+        ("LOGIN", "free@x", "any", ""),
+        ("PLAIN", "free@x", "any", ""),
+        ("PLAIN", "other@x", "any", ""),
+    ),
+    "sessions": (("a@first.example", "one"), ("a@both.example", "two"), ("a@second.example", "two"), ("free@x", "y")),
+    "users": ("a@first.example", "a@both.example", "a@second.example", "free@x"),
+}
+"""What is asked of the sites with filters."""
 
 PAM = f"authlua-import-{os.getpid()}"
 
@@ -339,22 +360,7 @@ userdb {
             "root@both.example:{PLAIN}one\na@second.example:{PLAIN}one\n",
             "second": "a@both.example:{PLAIN}two:9:9::/two::userdb_x=z\na@second.example:{PLAIN}two:9:9::/two\n",
         },
-        (
-            ("PLAIN", "a@first.example", "one", ""),
-            ("PLAIN", "a@both.example", "one", ""),
-            ("PLAIN", "a@both.example", "two", ""),
-            ("PLAIN", "root@both.example", "one", ""),
-            ("PLAIN", "a@second.example", "two", ""),
-            ("PLAIN", "a@second.example", "static", ""),
-            ("LOGIN", "a@second.example", "static", ""),
-            ("LOGIN", "a@first.example", "one", ""),
-            ("LOGIN", "a@both.example", "two", ""),
-            ("LOGIN", "free@x", "any", ""),
-            ("PLAIN", "free@x", "any", ""),
-            ("PLAIN", "other@x", "any", ""),
-        ),
-        sessions=(("a@first.example", "one"), ("a@both.example", "two"), ("a@second.example", "two"), ("free@x", "y")),
-        users=("a@first.example", "a@both.example", "a@second.example", "free@x"),
+        **FILTERED,
     ),
     Site(
         "proxy",
@@ -584,22 +590,7 @@ userdb static {
             "root@both.example:one\na@second.example:one\n",
             "second": "a@both.example:two:9:9::/two::userdb_x=z\na@second.example:two:9:9::/two\n",
         },
-        (
-            ("PLAIN", "a@first.example", "one", ""),
-            ("PLAIN", "a@both.example", "one", ""),
-            ("PLAIN", "a@both.example", "two", ""),
-            ("PLAIN", "root@both.example", "one", ""),
-            ("PLAIN", "a@second.example", "two", ""),
-            ("PLAIN", "a@second.example", "static", ""),
-            ("LOGIN", "a@second.example", "static", ""),
-            ("LOGIN", "a@first.example", "one", ""),
-            ("LOGIN", "a@both.example", "two", ""),
-            ("LOGIN", "free@x", "any", ""),
-            ("PLAIN", "free@x", "any", ""),
-            ("PLAIN", "other@x", "any", ""),
-        ),
-        sessions=(("a@first.example", "one"), ("a@both.example", "two"), ("a@second.example", "two"), ("free@x", "y")),
-        users=("a@first.example", "a@both.example", "a@second.example", "free@x"),
+        **FILTERED,
     ),
     Site(
         "proxy-2.4",
