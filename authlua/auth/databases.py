@@ -128,6 +128,8 @@ class UserdbEntry:
     verbose: bool | None = None
     cache_key: CacheKey | None = None
     """`None`: its answers are not cached."""
+    lists: bool = True
+    """It knows who there is; else a list of all users is made of the others."""
     asks_passdbs: bool = False
     """It finds everybody, so outside of a login the passdbs say whether the user is there."""
 

@@ -243,8 +243,9 @@ class UserdbChain:
                 fields["uid"], fields["gid"] = str(status.st_uid), str(status.st_gid)
 
     def iterate(self) -> Listing:
-        """The users of all userdbs, one after the other."""
-        return _Listing([(entry.userdb, self._about[entry.id]) for entry in self._entries], self._observe)
+        """The users of all userdbs that know theirs, one after the other."""
+        listed = [(entry.userdb, self._about[entry.id]) for entry in self._entries if entry.lists]
+        return _Listing(listed, self._observe)
 
     def _expand(self, entry: UserdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
         for name, template in fields:
@@ -266,17 +267,22 @@ class _Listing:
 
     def __init__(self, userdbs: Sequence[tuple[Userdb, Mapping[str, str]]], observe: Observe | None) -> None:
         self._rest = iter(userdbs)
+        self._failure: ScriptError | None = None
+        if not userdbs:
+            self._failure = ScriptError("Trying to iterate users, but userdbs don't support it")
         self._open: Listing | None = None
         self._observe = observe
         self._about: Mapping[str, str] = {}
         self._started = 0.0
 
     async def piece(self) -> Sequence[str]:
-        """Some more names; a `ScriptError` when one of the userdbs cannot list its users."""
+        """Some more names; in the end a `ScriptError`, if one of the userdbs could not list all of its users."""
         while True:
             if self._open is None:
                 following = next(self._rest, None)
                 if following is None:
+                    if self._failure is not None:
+                        raise self._failure
                     return ()
                 userdb, self._about = following
                 if self._observe is not None:
@@ -285,9 +291,11 @@ class _Listing:
                 self._open = userdb.iterate()
             try:
                 names = await self._open.piece()
-            except ScriptError:
+            except ScriptError as failure:
                 self._tell(INTERNAL_FAILURE)
-                raise
+                self._failure = self._failure or failure
+                self.close()
+                continue
             if names:
                 return names
             self._tell(OK)

@@ -428,6 +428,7 @@ def _userdb(settings: Settings, one: UserdbSettings, id: int, loading: _Loading)
         override_fields=_templates(one.override_fields, server),
         verbose=one.auth_verbose,
         cache_key=_cache_key("U", one, script, id, server),
+        lists=one.driver not in ("static", "prefetch"),
         asks_passdbs=one.driver == "static" and not one.allow_all_users,
     )
 

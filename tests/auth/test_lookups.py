@@ -154,3 +154,20 @@ class TestList:
         assert [len(run(listing.piece())) for _ in range(2)] == [1000, 1000]
         listing.close()
         assert list(run(listing.piece())) == []
+
+    def test_one_that_fails_keeps_nobody_elses_users_back(self) -> None:
+        """The list is all there is, and then a failure."""
+        house = House(userdbs=[{"a": {}}, {"broken": {}}, {"b": {}}])
+
+        class Broken:
+            async def piece(self) -> list[str]:
+                raise ScriptError("down")
+
+            def close(self) -> None:
+                """Nothing is open."""
+
+        house.auth._userdbs._entries[1].userdb.iterate = Broken  # type: ignore[method-assign]
+        listing = house.auth.list_users()
+        assert [list(run(listing.piece())) for _ in range(2)] == [["a"], ["b"]]
+        with pytest.raises(ScriptError, match="down"):
+            run(listing.piece())

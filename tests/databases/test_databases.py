@@ -16,6 +16,7 @@ from authlua.config import load
 from authlua.databases import PamPassdb
 from authlua.databases.passwd_file import parse
 from authlua.dialect import Dialect
+from authlua.errors import ScriptError
 from authlua.protocol import Fail, Failed, NotFound, Ok, UserFound
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
@@ -291,10 +292,13 @@ class TestStatic:
         assert ("error", "passdb doesn't support lookups, can't verify user's existence") in site.events
 
     def test_it_lists_nobody(self, tmp_path: Path) -> None:
-        """It cannot know."""
-        site = Site(tmp_path, PASSWD_FILE + "[[userdb]]\ndriver = 'static'\n")
-        with pytest.raises(Exception, match="static cannot list users"):
+        """It cannot know; others may."""
+        static = "[[userdb]]\ndriver = 'static'\n"
+        site = Site(tmp_path, PASSWD_FILE + static)
+        with pytest.raises(ScriptError, match="Trying to iterate users, but userdbs don't support it"):
             site.users()
+        (tmp_path / "users").write_text("alice\nbob\n")
+        assert Site(tmp_path, PASSWD_FILE + static + USER_FILE).users() == ["alice", "bob"]
 
 
 PREFETCHED = (
@@ -324,7 +328,8 @@ class TestPrefetch:
         assert ("error", "passdb didn't return userdb entries") in site.events
         assert site.user("t") == Failed(1)
         assert ("error", "userdb lookup not possible with only userdb prefetch") in site.events
-        assert site.users() == []
+        with pytest.raises(ScriptError, match="userdbs don't support it"):
+            site.users()
 
 
 class TestPasswd:
