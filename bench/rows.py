@@ -262,20 +262,21 @@ def _hashers() -> Iterator[tuple[str, int | None, Callable[[str], Callable[[], o
 
 def _on_all_cores(check: Callable[[], object], seconds: float) -> float:
     """How often a second *check* can be done, a thread for each core."""
-    counts = [0] * (os.cpu_count() or 1)
-    begun = time.perf_counter()
+    rates = [0.0] * (os.cpu_count() or 1)
 
     def work(number: int) -> None:
+        begun, count = time.perf_counter(), 0
         while time.perf_counter() - begun < seconds:
             check()
-            counts[number] += 1
+            count += 1
+        rates[number] = count / (time.perf_counter() - begun)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(counts))]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(rates))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.perf_counter() - begun)
+    return sum(rates)
 
 
 def flight(seconds: float, rounds: int) -> Iterator[Row]:
