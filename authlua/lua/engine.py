@@ -109,11 +109,6 @@ class Engine:
         step: Any = self._entries[b"pcall"](name.encode(), *arguments)
         return self._checked(step if isinstance(step, tuple) else (step,))
 
-    def entry(self, part: str, name: str) -> Callable[..., Any]:
-        """What the file *part* of ``api/`` has for Python under *name*."""
-        function: Callable[..., Any] = self._parts[part][name.encode()]
-        return function
-
     def table(self, values: Mapping[bytes, object] | Sequence[object]) -> Any:
         """*values* as a Lua table, to be an argument of `call`."""
         return self._runtime.table_from(values)
@@ -199,10 +194,10 @@ class Engine:
 
         DONE comes with whether there may be more, and some users. Then ask `list_more`, and in the end `end_listing`.
         """
+        self._make_room()
         call = self._last = self._last + 1
         self._listings.add(call)
         try:
-            self._make_room()
             return call, self._checked(self._start(name, call))
         except MemoryError as error:
             raise self._exhausted(name) from error

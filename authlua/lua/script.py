@@ -322,7 +322,7 @@ def push_event(script: Script, event: Event) -> Any:
     parent = None if event.parent is None else push_event(script, event.parent)
     prefix = lua_string(event.prefix) if event.prefix else None
     fields = [part for key, value in event.fields.items() for part in (lua_string(key), to_lua(_no_tables, value))]
-    return script.engine.entry("event", "push")(parent, prefix, *fields)
+    return script.engine.enter("event", "push", parent, prefix, *fields)
 
 
 def _no_tables(value: object) -> Any:

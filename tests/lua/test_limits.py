@@ -5,7 +5,7 @@ import pytest
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.results import PassdbResult
-from tests.lua.conftest import Bench, login, now
+from tests.lua.conftest import Bench, listed, login, now
 
 VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
 
@@ -169,8 +169,27 @@ def test_a_script_that_keeps_all_its_memory_is_loaded_again(bench: Bench, versio
         with pytest.raises(ScriptError, match=r"not enough memory|ran for too long"):
             now(passdb.lookup(login("keep")))
         assert dict(now(passdb.lookup(login("a" * 3000))).fields) == {"user": "a" * 3000}
+    assert passdb._script.engine.busy == 0
     assert any(line.text.endswith("lua.memory_limit is reached; the script is loaded again") for line in bench.lines)
     assert passdb.busy == 0
+
+
+def test_a_full_state_lists_users_too(bench: Bench):
+    """In a fresh one; the full one is gone."""
+    userdb = bench.userdb(
+        """
+        KEPT = {}
+        function auth_userdb_lookup() while true do KEPT = { KEPT } end end
+        function auth_userdb_iterate() return { "u" } end
+        """,
+        memory_limit=4 << 20,
+    )
+    first = userdb._script.engine
+    with pytest.raises(ScriptError, match="not enough memory"):
+        now(userdb.lookup(login()))
+    assert listed(userdb.iterate()) == ["u"]
+    assert first.closed
+    assert userdb.busy == 0
 
 
 def test_calls_that_wait_end_in_the_state_they_began_in(bench: Bench):
