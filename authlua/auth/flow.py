@@ -247,6 +247,11 @@ class Auth:
         """The reply to a request that could not be decided; it is not delayed."""
         return self._replies.fail(request, PassdbResult.INTERNAL_FAILURE)._replace(delay=False)
 
+    def tell_unanswered(self, request: AuthRequest, seconds: float) -> None:
+        """The client has not answered for so long that the request is given up."""
+        text = f"Request timed out waiting for client to continue authentication ({seconds:.0f} secs)"
+        self._note("info", text, request)
+
     def _certificate_problem(self, request: AuthRequest) -> str | None:
         # from 2.4.2 on a passdb may know the fingerprint of what was shown
         shown = self.options.dialect is Dialect.V2_4 and (

@@ -196,7 +196,7 @@ class Client(Connection):
         if isinstance(wish, Ask):
             pending.waits_for = None
             self._codec.send(Challenge(id, wish.challenge, wish.binding))
-            self._app.expiry.start((self, id), lambda: self._expire(id))
+            self._app.expiry.start((self, id), lambda: self._give_up(pending))
         elif isinstance(wish, Errand):
             pending.waits_for = wish
             wish.start(lambda outcome: self._resume(pending, outcome))
@@ -286,6 +286,11 @@ class Client(Connection):
         if not isinstance(pending.waits_for, trio.CancelScope):
             pending.conversation.close()
             pending.core.release()
+
+    def _give_up(self, pending: _Pending) -> None:
+        """The client says no more."""
+        pending.core.auth.tell_unanswered(pending.request, self._app.request_timeout)
+        self._expire(pending.request.id)
 
     def _expire(self, id: int) -> None:
         self._drop(id)

@@ -118,8 +118,8 @@ async def test_a_request_that_takes_too_long_fails_temporarily(tmp_path: Path, a
 
 
 async def test_a_client_that_does_not_continue_is_forgotten(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """In silence; what it says later has timed out."""
-    house = House({"t": {"password": "{PLAIN}pass"}})
+    """In silence but for the log; what it says later has timed out."""
+    house = House({"t": {"password": "{PLAIN}pass"}}, verbose=True)
     async with living(tmp_path, house.auth) as server:
         stream = await login(server)
         await stream.send_all(b"AUTH\t1\tPLAIN\tservice=imap\n")
@@ -127,6 +127,7 @@ async def test_a_client_that_does_not_continue_is_forgotten(tmp_path: Path, auto
         assert await silent(stream, 160)
         await stream.send_all(b"CONT\t1\tAHQAcGFzcw==\n")
         assert await read_until(stream, b"\n") == b"FAIL\t1\treason=Authentication request timed out\n"
+        assert house.log == [("info", "Request timed out waiting for client to continue authentication (150 secs)")]
         assert server.app.core.holds == 0
 
 
