@@ -452,6 +452,7 @@ class Pool:
             wish = Service(*marshal.loads(b"".join(call.pieces)))
             call.pieces.clear()
             call.asked = True
+            call.waits = trio.CancelScope()  # each wish of a call has one of its own
             self._start_task(self._fulfil, worker, number, call, wish)
 
     def _put_aside(self, call: _Call, worker: _Process) -> None:
