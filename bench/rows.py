@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from authlua.conformance.raw import RawConnection
 from bench.load import Load, build, load
 from bench.servers import ROOT, Authlua, Dovecot, descendants, memory
+from tests.twins.databases import mariadb, why_no_mariadb
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "auth.lua"
@@ -120,7 +121,7 @@ def slow(seconds: float, rounds: int) -> Iterator[Row]:
         raise LookupError("no LuaSocket for Lua 5.4: apt-get install lua-socket")
     script = HERE / "slow.lua"
     for most in 30, 300:
-        config = {"lua": DEBIAN_LUA + f"worker_max = {most}\n"}
+        config = {"lua": DEBIAN_LUA + f"worker_max = {most}\ntwins = []\n"}
         with Authlua(script, worker=True, config=config) as authlua, Dovecot(script, worker=True) as dovecot:
             pair = (authlua, dovecot)
             for server in pair:  # until all workers are there
@@ -137,31 +138,65 @@ def slow(seconds: float, rounds: int) -> Iterator[Row]:
 
 def http(seconds: float, rounds: int) -> Iterator[Row]:
     """A backend that takes 100 ms, asked with ``dovecot.http``, the script being the same for both."""
+    yield from _behind_http("http.lua", "100 ms HTTP backend")
+
+
+def luasocket(seconds: float, rounds: int) -> Iterator[Row]:
+    """The same backend, asked through LuaSocket: by Dovecot with the module, by authlua with its twin."""
+    if not LUA_SOCKET.exists():
+        raise LookupError("no LuaSocket for Lua 5.4: apt-get install lua-socket")
+    yield from _behind_http("luasocket.lua", "100 ms HTTP backend through LuaSocket", worker=False)
+    yield from _behind_http("luasocket.lua", "100 ms HTTP backend through LuaSocket, script in workers", worker=True)
+
+
+def luasql(seconds: float, rounds: int) -> Iterator[Row]:
+    """A statement that takes 100 ms, asked through LuaSQL; authlua has 60 sessions, Dovecot one for each worker."""
+    if reason := why_no_mariadb():
+        raise LookupError(reason)
+    with tempfile.TemporaryDirectory() as directory, mariadb("--max-connections=500") as port:
+        script = Path(directory, "luasql.lua")
+        script.write_text((HERE / "luasql.lua").read_text().replace("PORT", str(port)))
+        with Authlua(script, worker=False) as authlua, Dovecot(script, worker=True) as dovecot:
+            ours, theirs = _by_turns(authlua, dovecot, 1)
+            yield Row(
+                "100 ms SQL statement through LuaSQL, 300 logins at once",
+                "≥ 1.9 times Dovecot",
+                f"{ours / theirs:.1f} times ({ours:,.0f}/s, Dovecot with its 30 workers {theirs:,.0f}/s)",
+                ours >= 1.9 * theirs,
+            )
+
+
+def _behind_http(name: str, what: str, *, worker: bool = False) -> Iterator[Row]:
     with (
         tempfile.TemporaryDirectory() as directory,
         subprocess.Popen([build("backend")], stdout=subprocess.PIPE, text=True) as web,
     ):
         try:
-            script = Path(directory, "http.lua")
+            script = Path(directory, name)
             port = web.stdout.readline().strip() if web.stdout else ""
-            script.write_text((HERE / "http.lua").read_text().replace("PORT", port))
-            with Authlua(script, worker=False) as authlua, Dovecot(script, worker=True) as dovecot:
+            script.write_text((HERE / name).read_text().replace("PORT", port))
+            with Authlua(script, worker=worker) as authlua, Dovecot(script, worker=True) as dovecot:
                 for inflight in 1, 10:
-                    seen = []
-                    for server in (authlua, dovecot):
-                        run = load(server.sockets["client"], c=300, k=inflight, w=3, t=max(4, seconds), x=True)
-                        if run.failed:
-                            raise RuntimeError(f"{server.name}: {run.failed} of {run.replies} logins failed")
-                        seen.append(run.per_second)
-                    ours, theirs = seen
+                    ours, theirs = _by_turns(authlua, dovecot, inflight)
                     yield Row(
-                        f"100 ms HTTP backend, {300 * inflight:,} logins at once",
+                        f"{what}, {300 * inflight:,} logins at once",
                         "≥ 10 times Dovecot",
                         f"{ours / theirs:.1f} times ({ours:,.0f}/s, Dovecot with its 30 workers {theirs:,.0f}/s)",
                         ours >= 10 * theirs,
                     )
         finally:
             web.kill()
+
+
+def _by_turns(authlua: Authlua, dovecot: Dovecot, inflight: int) -> list[float]:
+    """Logins a second of each, on 300 connections."""
+    seen = []
+    for server in (authlua, dovecot):
+        run = load(server.sockets["client"], c=300, k=inflight, w=3, t=4, x=True)
+        if run.failed:
+            raise RuntimeError(f"{server.name}: {run.failed} of {run.replies} logins failed")
+        seen.append(run.per_second)
+    return seen
 
 
 def hashes(seconds: float, rounds: int) -> Iterator[Row]:
@@ -391,6 +426,8 @@ def _one_after_the_other(path: Path, user: str) -> Iterator[list[bytes]]:
 
 ROWS: dict[str, Any] = {
     "http": http,
+    "luasocket": luasocket,
+    "luasql": luasql,
     "slow": slow,
     "hashes": hashes,
     "storm": storm,

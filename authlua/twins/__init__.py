@@ -8,13 +8,14 @@ from typing import Any
 
 from authlua.twins.http import Http
 from authlua.twins.operations import Operation, Waits
+from authlua.twins.processes import Processes, collect_children
 from authlua.twins.resources import Leases
 from authlua.twins.sockets import Sockets
 from authlua.twins.sql import Sql
 from authlua.twins.threads import Threads
 from authlua.twins.tls import Tls
 
-__all__ = ["Operation", "Waits", "open_twins"]
+__all__ = ["Operation", "Waits", "collect_children", "open_twins"]
 
 THREADS = 100
 """How many threads there may be for what cannot but block."""
@@ -30,6 +31,7 @@ def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
         "left": leases.left,
         "finish": Operation.now,
         **sockets.functions(),
+        **Processes(waits).functions(),
         **Http(waits, sockets).functions(),
         **Tls(waits, leases).functions(),
         **Sql(waits, leases, _threads).functions(),

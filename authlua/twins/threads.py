@@ -3,12 +3,27 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import cache
 from typing import Any
 
 from authlua.twins.operations import Waits, Wake, Want
 
+STACK = 512 << 10
+"""Bytes of a thread's stack; a worker's address space is bounded, and a stack usually takes eight megabytes of it."""
+
 IDLE = 10.0
 """Seconds a thread waits for more to do before it ends."""
+
+
+@cache
+def _spare_address_space() -> None:
+    """Let threads share few heaps: the C library would give each one of its own, of 64 megabytes of address space."""
+    import ctypes
+
+    arena_max = -8  # M_ARENA_MAX of glibc's malloc.h; other libraries have no such thing
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(arena_max, 2)
 
 
 class _Job:
@@ -77,7 +92,20 @@ class Threads:
             self._count += fresh
             self._changed.notify()
         if fresh:
+            self._start()
+
+    def _start(self) -> None:
+        _spare_address_space()
+        former = threading.stack_size(STACK)
+        try:
             threading.Thread(target=self._work, name="authlua-twin", daemon=True).start()
+        except RuntimeError:
+            with self._changed:
+                self._count -= 1
+                if self._count == 0:
+                    raise  # else one of those that are there does the job
+        finally:
+            threading.stack_size(former)
 
     def _work(self) -> None:
         while True:

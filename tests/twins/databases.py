@@ -128,4 +128,7 @@ def postgres(*options: str) -> Iterator[int]:
             cwd=directory,
             **user,
         ):
+            ready: list[Any] = [server.with_name("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            while subprocess.run(ready).returncode:
+                time.sleep(0.05)
             yield port

@@ -124,3 +124,11 @@ def test_dbi(bench: Bench, tmp_path: Path, servers: Callable[[str], int], kind: 
     if kind == "postgres":  # LuaDBI loses what libpq says of a connection that fails
         said = [[line for line in lines if not line.startswith("refused")] for lines in said]
     held_to(said[0], said[1], version)
+
+
+@pytest.mark.parametrize("version", ["5.2", "5.3", "5.4", "5.5"])
+def test_popen(bench: Bench, tmp_path: Path, version: str):
+    """Programs, their output and how they ended; lupa's Lua has no io.popen of its own."""
+    source = contract("popen")
+    said = twin(bench, source, version=version)
+    held_to(real(source, tmp_path), said, version)

@@ -86,6 +86,9 @@ local function opened(name)
   end
 end
 
+core.has_status = options.version ~= "5.1" and options.version ~= "luajit"
+opened("popen")()
+
 for name in options.twins:gmatch("%S+") do
   package.preload[name] = opened(name)
 end
