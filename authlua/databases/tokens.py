@@ -6,6 +6,7 @@ As ``core:2.3.21.1:src/lib-oauth2/oauth2-jwt.c``. Signatures are the business of
 
 import base64
 import binascii
+import errno
 import json
 import os
 import time
@@ -108,7 +109,7 @@ class _Files:
         except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in a name
             return None
         except OSError as error:
-            if error.errno == 36:  # ENAMETOOLONG: the token's doing
+            if error.errno == errno.ENAMETOOLONG:  # the token's doing
                 return None
             raise ScriptError(f"oauth2: {path}: {error.strerror}") from None
         if len(self._made) >= MAX_FILES:
