@@ -731,6 +731,24 @@ function os.exit()
   error("os.exit() would end the whole server, so a script can not call it", 2)
 end
 
+-- How a program ended, as Lua says it on POSIX systems; this Lua was not told that it runs on one, and gives the raw
+-- status. Before 5.2 that is what all give.
+local function ending(ok, kind, status)
+  if kind ~= "exit" or type(status) ~= "number" or status == 0 then
+    return ok, kind, status
+  elseif status % 128 ~= 0 then
+    return ok, "signal", status % 128
+  end
+  return ok, kind, math.floor(status / 256)
+end
+
+do
+  local execute = os.execute
+  function os.execute(...)
+    return ending(execute(...))
+  end
+end
+
 -- C modules call the Lua whose symbols are global, which is the first this process opened; in another they crash.
 if options.c_modules_of ~= options.version then
   local problem = "C modules are those of Lua " .. options.c_modules_of .. " in this process"

@@ -9,6 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,10 +120,11 @@ class OwnedListener(Listener):
     """A listener on a socket file that we made, and remove."""
 
     def stop(self) -> None:
-        """Accept no more and remove the socket's file."""
+        """Accept no more and remove the socket's file; where only root may, the next start replaces it."""
         super().stop()
         if self.settings.path is not None:
-            self.settings.path.unlink(missing_ok=True)
+            with suppress(PermissionError):
+                self.settings.path.unlink(missing_ok=True)
 
 
 def _world_owner(sock: socket.socket) -> tuple[int, int] | None:

@@ -23,7 +23,6 @@ to the worker          from the worker, after any number of ``["log", level, tex
 import codecs
 import gc
 import json
-import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -45,7 +44,7 @@ from authlua.protocol import Push
 from authlua.server.mail_plan import LENGTH, MailPlan, encode_frame
 from authlua.server.push_event import event_of
 from authlua.server.worker import limit_memory, resident
-from authlua.server.zygote import bear
+from authlua.server.zygote import bear, become
 from authlua.variables import compile_template
 
 LATER = ("authlua.services.http_client", "calendar", "grp", "pwd", "queue", "socket", "threading", "uuid")
@@ -93,16 +92,6 @@ def _serve(plan: MailPlan, order: tuple[int, int, Sequence[int]], own_fd: int) -
     while question := _read(frames):
         worker.asked(*question)
     worker.abandoned()
-
-
-def become(uid: int, gid: int, groups: Sequence[int]) -> None:
-    """Give up all rights but those of *uid*, *gid* and *groups*, for good."""
-    if os.geteuid() == 0:
-        os.setgroups(groups)
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-    elif (uid, gid) != (os.geteuid(), os.getegid()):
-        raise PermissionError(1, "only root can become others")
 
 
 def _read(frames: Any) -> list[Any]:

@@ -360,7 +360,9 @@ class Pool:
         index = next(index for index in range(self._max) if index not in self._workers)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         SLOT.pack_into(self._slots, index * SLOT.size, 0)
-        order = (index, self._memory_limit)
+        # the zygote is from before the server gave up root
+        identity = os.geteuid(), os.getegid(), os.getgroups()
+        order = (index, self._memory_limit, identity)
         self._zygote.fork("worker", order, self._in.fileno(), theirs.fileno(), self._slots_fd, self._scripts_fd)
         theirs.close()
         worker = self._workers[index] = _Process(self, index, ours)

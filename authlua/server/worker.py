@@ -28,6 +28,7 @@ import mmap
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import time
@@ -42,6 +43,7 @@ from authlua.passwords import Limits
 from authlua.request import AuthRequest
 from authlua.secret import Secret
 from authlua.server.ready import Ready
+from authlua.server.zygote import become
 from authlua.services import fulfil_now
 from authlua.twins import Waits, collect_children, open_twins
 from authlua.wishes import Compute, Errand, Hash, Outcome, Service, Sleep, Wish
@@ -65,8 +67,10 @@ HEADROOM = 256 << 20
 
 
 def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scripts_fd: int) -> None:
-    """Take calls until the server closes the queue."""
-    index, memory_limit = order
+    """Take calls until the server closes the queue, with the server's rights."""
+    index, memory_limit, identity = order
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # for programs that a script waits for
+    become(*identity)
     scripts = marshal.loads(os.pread(scripts_fd, os.fstat(scripts_fd).st_size, 0))
     os.close(scripts_fd)
     queue = socket.socket(fileno=queue_fd)

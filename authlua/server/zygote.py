@@ -8,7 +8,7 @@ import marshal
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -70,6 +70,16 @@ def bear(sock: socket.socket, work: Callable[..., None]) -> NoReturn:
                 os._exit(0)
         for fd in fds:
             os.close(fd)
+
+
+def become(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Give up all rights but those of *uid*, *gid* and *groups*, for good."""
+    if os.geteuid() == 0:
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    elif (uid, gid) != (os.geteuid(), os.getegid()):
+        raise PermissionError(1, "only root can become others")
 
 
 def _keep_only(*fds: int) -> None:

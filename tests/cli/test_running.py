@@ -1,9 +1,13 @@
 """reload, cache-flush and status: speaking to the running server over its control socket."""
 
 import json
+import os
+import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,13 @@ def config(tmp_path):
     shutil.copy(SCRIPT, tmp_path / "auth.lua")
     path = tmp_path / "authlua.toml"
     path.write_text('[server]\nbase_dir = "run"\n[[passdb]]\nscript = "auth.lua"\n[[userdb]]\nscript = "auth.lua"\n')
+    with serving(path):
+        yield path
+
+
+@contextmanager
+def serving(path):
+    """A server with that configuration, until the block is left."""
     process = subprocess.Popen(
         [sys.executable, "-m", "authlua", "serve", "-c", str(path)], stderr=subprocess.PIPE, text=True
     )
@@ -27,9 +38,11 @@ def config(tmp_path):
     for line in process.stderr:
         if " ready" in line:
             break
-    yield path
-    process.terminate()
-    process.communicate(timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
 
 
@@ -89,3 +102,38 @@ def test_without_a_control_listener_nobody_can_be_asked(tmp_path, capsys):
     config.write_text('[[passdb]]\nscript = "auth.lua"\n[[listener]]\nkind = "client"\npath = "c"\n')
     assert ask(config, "status") == 78
     assert "control" in capsys.readouterr().err
+
+
+WHO = """
+function auth_passdb_lookup(req)
+  local status = io.open("/proc/self/status"):read("a")
+  local _, _, code = os.execute("exit 3")
+  return dovecot.auth.PASSDB_RESULT_OK, {
+    password = "{PLAIN}pass", uids = status:match("Uid:%s*([^\\n]*)"), gids = status:match("Gid:%s*([^\\n]*)"),
+    groups = status:match("Groups:%s*([^\\n]*)"), ended = tostring(code),
+  }
+end
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become others: run the tests as root")
+@pytest.mark.parametrize("use_worker", ["true", "false"])
+def test_scripts_have_no_more_rights_than_the_server_keeps(capsys, use_worker):
+    """``server.user``: nobody runs a script as root, not even a worker, which is forked from a process that is root."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    (place / "who.lua").write_text(WHO)
+    user = pwd.getpwnam("nobody")
+    config = place / "authlua.toml"
+    database = f'script = "who.lua"\nuse_worker = {use_worker}\n'
+    config.write_text(f'[server]\nbase_dir = "run"\nuser = "nobody"\n[[passdb]]\n{database}[[userdb]]\n{database}')
+    with serving(config):
+        socket = place / "run" / "auth-client"
+        assert main(["test-auth", "t", "pass", "--json", "--socket", str(socket)]) == 0
+    shutil.rmtree(place)
+    fields = json.loads(capsys.readouterr().out)["fields"]
+    assert fields["uids"].split() == [str(user.pw_uid)] * 4
+    assert fields["gids"].split() == [str(user.pw_gid)] * 4
+    assert fields["groups"].split() == [str(user.pw_gid)]
+    assert fields["ended"] == "3"

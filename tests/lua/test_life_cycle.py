@@ -298,3 +298,12 @@ def test_2_4_0_takes_all_shapes(bench: Bench):
     other = "function auth_passdb_lookup(req) return 1, true end"
     with pytest.raises(ScriptError, match=r"\(expected nil, string or table, got boolean\)"):
         now(bench.passdb(other, Dialect.V2_4_0).lookup(login()))
+
+
+@pytest.mark.parametrize(
+    ("program", "ended"), [("exit 0", "true exit 0"), ("exit 3", "nil exit 3"), ("kill $$", "nil signal 15")]
+)
+@pytest.mark.parametrize("version", ["5.2", "5.3", "5.4", "5.5"])
+def test_how_a_program_ended_is_told_as_in_dovecot(bench: Bench, version: str, program: str, ended: str) -> None:
+    """Lua as it comes in the wheel does not know that it runs on POSIX, and tells the raw status."""
+    assert bench.evaluate(f"return os.execute('{program}')", version=version) == ended
