@@ -48,12 +48,11 @@ def new_request(
 def _forward(request: AuthRequest, fields: str, dialect: Dialect) -> None:
     """Fields of an earlier hop: passdb fields that no failing passdb takes back.
 
-    A field without a value keeps its bare name in 2.4.
+    One without a value has none in 2.4 and an empty one in 2.3 (2.4.1 as it first came lost its ``forward_`` as well).
     """
     for item in map(unescape, fields.split("\t")):
         name, equals, content = item.partition("=")
-        if equals or (name and dialect is Dialect.V2_3):
-            request.passdb_fields[f"forward_{name}"] = content
-        elif name:
-            request.passdb_fields[name] = None
+        if name or equals:
+            bare = not equals and dialect is not Dialect.V2_3
+            request.passdb_fields[f"forward_{name}"] = None if bare else content
     request.passdb_fields.snapshot()
