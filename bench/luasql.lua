@@ -1,8 +1,7 @@
 -- Users behind a statement that takes 100 ms, through LuaSQL; the port comes in the place of PORT.
-local con
+local con = assert(require("luasql.mysql").mysql():connect("test", "mail", "secret", "127.0.0.1", PORT))
 
 function auth_passdb_lookup(req)
-  con = con or assert(require("luasql.mysql").mysql():connect("test", "mail", "secret", "127.0.0.1", PORT))
   local cur = assert(con:execute("SELECT SLEEP(0.1)"))
   cur:fetch()
   cur:close()
