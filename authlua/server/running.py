@@ -147,7 +147,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             nursery.start_soon(_obey, app, signals, stop)
             nursery.start_soon(app.ready.run)
-            nursery.start_soon(expire, app.waits, app.ready, app.write_all)
+            nursery.start_soon(expire, app.waits, app.ready, app.write_all, app.request_timeout)
             nursery.start_soon(app.failures.run)
             nursery.start_soon(app.expiry.run)
             nursery.start_soon(app.hasher.run)

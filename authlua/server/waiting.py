@@ -54,18 +54,19 @@ class FailureQueue:
                 tell()
 
 
-async def expire(waits: Waits, ready: Ready, ended: Callable[[], None]) -> None:
+async def expire(waits: Waits, ready: Ready, ended: Callable[[], None], patience: float = float("inf")) -> None:
     """Have what scripts wait for looked after by *ready* and by the clock, until cancelled.
 
     Args:
         ended: writes what requests have to say that went on meanwhile.
+        patience: seconds that nobody waits longer.
     """
     alarm = trio.CancelScope()
 
     def ring(at: float) -> None:
         alarm.deadline = trio.current_time() + at - waits.now()
 
-    waits.attach(ready, ring, ended)
+    waits.attach(ready, ring, ended, patience=patience)
     try:
         while True:
             with trio.CancelScope() as alarm:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from itertools import count
 from typing import Any, Protocol
 
+from authlua.errors import ScriptError
 from authlua.wishes import Errand, Outcome
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
@@ -69,9 +70,16 @@ class Waits:
         self._next = FOREVER
         self._due: deque[Callable[[], None]] = deque()
         self._bell = -1
+        self.patience = FOREVER
+        """Seconds after which an operation that still waits fails."""
 
     def attach(
-        self, watcher: Watcher, alarm: Callable[[float], None], ended: Callable[[], None] = lambda: None
+        self,
+        watcher: Watcher,
+        alarm: Callable[[float], None],
+        ended: Callable[[], None] = lambda: None,
+        *,
+        patience: float = FOREVER,
     ) -> None:
         """Wait in an event loop from now on.
 
@@ -79,9 +87,10 @@ class Waits:
             watcher: looks after descriptors.
             alarm: is told when `expire` has to be called next.
             ended: does what is left to do after some waits have ended.
+            patience: seconds; nobody waits longer, whatever the script thinks.
         """
         self.attached = True
-        self.watcher, self._alarm, self._ended = watcher, alarm, ended
+        self.watcher, self._alarm, self._ended, self.patience = watcher, alarm, ended, patience
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         watcher.watch(self, READ)
 
@@ -218,13 +227,14 @@ class Until:
 class Operation(Errand):
     """The rest of *steps*, whose next one is to wait for *want*."""
 
-    __slots__ = ("_stop", "_waits", "_want", "report", "steps")
+    __slots__ = ("_limit", "_stop", "_waits", "_want", "report", "steps")
 
     def __init__(self, steps: Steps, want: Want, waits: Waits) -> None:
         self.steps = steps
         self._want = want
         self._waits = waits
         self._stop: Callable[[], None] = lambda: None
+        self._limit: _Moment | None = None
 
     def start(self, report: Callable[[Outcome], None]) -> None:
         """Begin to wait; without an event loop, do it all here."""
@@ -233,19 +243,32 @@ class Operation(Errand):
             report(Outcome(self.now()))
         else:
             self._stop = self._want.start(self._waits, self._wake)
+            if self._waits.patience < FOREVER:
+                self._limit = self._waits.at(now() + self._waits.patience, self._give_up)
+
+    def _give_up(self) -> None:
+        self.cancel()
+        self.report(Outcome(failure=ScriptError(f"the script waited longer than {self._waits.patience:g} s")))
 
     def _wake(self, came: bool) -> None:
         try:
             self._want = self.steps.send(came)
         except StopIteration as done:
-            self.report(Outcome(done.value))
+            self._end(Outcome(done.value))
         except Exception as failure:
-            self.report(Outcome(failure=failure))
+            self._end(Outcome(failure=failure))
         else:
             self._stop = self._want.start(self._waits, self._wake)
 
+    def _end(self, outcome: Outcome) -> None:
+        if self._limit is not None:
+            self._limit.call_off()
+        self.report(outcome)
+
     def cancel(self) -> None:
         """Nobody waits for it any more."""
+        if self._limit is not None:
+            self._limit.call_off()
         self._stop()
         self.steps.close()
 

@@ -128,6 +128,25 @@ def test_three_thousand_calls_wait_in_one_state(bench: Bench, monkeypatch: pytes
     assert passdb.busy == 0
 
 
+def test_nobody_waits_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A script that sets no limit has that of the server; its call fails, and is over."""
+    waits = Waits()
+    waits.attach(NoWatcher(), lambda at: None, patience=150)
+    call = twins(bench, 'function auth_passdb_lookup() require("socket").sleep(1000) end', waits).lookup(login())
+    errand = begin(call)
+    assert isinstance(errand, Errand)
+    outcomes: list[Outcome] = []
+    errand.start(outcomes.append)
+    late = clock.now() + 149
+    monkeypatch.setattr(clock, "now", lambda: late)
+    waits.expire()
+    assert outcomes == []
+    monkeypatch.setattr(clock, "now", lambda: late + 2)
+    waits.expire()
+    with pytest.raises(ScriptError, match="waited longer than 150 s"):
+        resume(call, outcomes[0])
+
+
 PLACES = {
     "call": "wait()",
     "pcall": "assert(pcall(wait))",
