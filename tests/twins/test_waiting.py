@@ -1,10 +1,14 @@
 """Many calls wait in one Lua state, in the server and in workers, and each gets what is its own."""
 
+import shutil
 import socket
+import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +30,7 @@ from authlua.twins import Waits, open_twins
 from authlua.twins import operations as clock
 from authlua.wishes import Errand, Outcome
 from tests.lua.conftest import Bench, login, now
-from tests.twins.conftest import Peer
+from tests.twins.conftest import INSTALL, Peer
 
 VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
 
@@ -468,3 +472,54 @@ async def test_calls_that_wait_in_a_worker_that_dies_fail_at_once(zygote: Zygote
                 nursery.start_soon(ask, "die")
             await lookup("quick")
     assert len(failures) == 6
+
+
+# -- on top of a twin
+
+
+REDIS = """
+local redis = require("redis")
+local client = redis.connect("127.0.0.1", PORT)
+function auth_passdb_lookup(req)
+  client:hset("users", req.user, "{PLAIN}" .. req.user)
+  local found, ping = client:hget("users", req.user), client:ping()
+  return 1, { password = found, ping = tostring(ping), absent = tostring(client:get("nosuch")) }
+end
+"""
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[int]:
+    """The port of a Redis, where Debian's client for it is there too."""
+    server = shutil.which("redis-server")
+    if server is None or not Path("/usr/share/lua/5.1/redis.lua").exists():
+        pytest.skip(f"no redis-server or lua-redis; {INSTALL}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    with subprocess.Popen([server, "--port", str(port), "--bind", "127.0.0.1", "--save", ""], cwd=tmp_path) as process:
+        try:
+            while process.poll() is None:
+                with socket.socket() as sock:
+                    if sock.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            yield port
+        finally:
+            process.terminate()
+
+
+async def test_a_redis_client_in_lua_waits_as_its_socket_does(bench: Bench, redis: int) -> None:
+    """Debian's lua-redis, a client in Lua for 5.1, on the twin of LuaSocket; logins take turns with its connection."""
+    waits = Waits()
+    passdb = twins(bench, REDIS.replace("PORT", str(redis)), waits, version="5.1")
+    said: dict[str, str | None] = {}
+
+    async def ask(user: str) -> None:
+        fields = dict((await complete(passdb.lookup(login(user)))).fields)
+        assert (fields["ping"], fields["absent"]) == ("true", "nil")
+        said[user] = fields["password"]
+
+    async with event_loop(waits), trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(ask, f"u{number}")
+    assert said == {f"u{number}": f"{{PLAIN}}u{number}" for number in range(30)}
