@@ -1,76 +1,52 @@
 """Scripts in the styles that one finds in public, unchanged, against real backends: with twins and with the modules.
 
-Each runs in worker processes, which is what a configuration that says nothing means.
+Each runs in the workers of a server, which is what a configuration that says nothing means.
 """
 
+import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 
-from authlua.auth import new_request
 from authlua.config import TWINS
-from authlua.passwords import Limits
-from authlua.results import PassdbReply, PassdbResult
-from authlua.secret import Secret
-from authlua.server.driving import complete
-from authlua.server.pool import Pool, WorkerPassdb
-from authlua.server.ready import Ready
-from authlua.server.zygote import Zygote
+from authlua.conformance.raw import RawConnection
+from tests.e2e.server import serving
 from tests.services.backend import Backend, Tls
 from tests.twins.conftest import INSTALL
 
 PUBLIC = Path(__file__).with_name("public")
-MODULES = Path("/usr/share/lua/5.4")
+MODULES = Path("/usr/share/lua/5.4/DBI.lua")
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Where workers come from."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
+CONFIG = """
+[server]
+base_dir = "{directory}"
+[lua]
+twins = {twins}
+[auth]
+failure_delay = "0s"
+penalty = false
+[[passdb]]
+script = "auth.lua"
+[[listener]]
+kind = "client"
+path = "client"
+"""
 
 
-Ask = Callable[[str, str], Coroutine[Any, Any, PassdbReply]]
-
-
-@asynccontextmanager
-async def workers(zygote: Zygote, source: str, twins: Sequence[str]) -> AsyncIterator[Ask]:
-    """A pool for the script, and how to ask it about a user."""
-
-    def log(level: str, text: str, about: object, fields: Mapping[str, object]) -> None:
-        raise AssertionError(f"logged: {text}")
-
-    pool = Pool(zygote, log, max=10, timeout=60, memory_limit=64 << 20)
-    options = {"settings": {}, "limits": tuple(Limits()), "twins": list(twins)}
-    number = pool.add("passdb", "auth.lua", source.encode(), "2.3", "2.3", options, False)
-    passdb = WorkerPassdb(pool, number, verifies="auth_password_verify" in source, cache_key=None)
-
-    async def ask(user: str, password: str) -> PassdbReply:
-        request = new_request([("service", "imap")], id=1, mech="PLAIN")
-        request.user = request.original_user = user
-        if passdb.verifies:
-            reply: PassdbReply = await complete(passdb.verify_plain(request, Secret(password.encode())))
-        else:
-            reply = await complete(passdb.lookup(request))
-        return reply
-
-    ready = Ready()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ready.run)
-        pool.start(ready, lambda: None)
-        nursery.start_soon(pool.run)
-        with trio.fail_after(240):
-            yield ask
-        pool.close()
-        nursery.cancel_scope.cancel()
-    ready.close()
+@contextmanager
+def asked(directory: Path, source: str, twins: Sequence[str]) -> Iterator[RawConnection]:
+    """A connection to a server with the script; a process of its own, as C modules belong to one Lua for each."""
+    (directory / "auth.lua").write_text(source)
+    config = directory / "authlua.toml"
+    config.write_text(CONFIG.format(directory=directory, twins=json.dumps(list(twins))))
+    with serving(config), RawConnection.connect(directory / "client", patience=60) as client:
+        client.handshake(pid=4242)
+        yield client
 
 
 class Service(Backend):
@@ -138,40 +114,29 @@ def fill(kind: str, port: int) -> None:
 
 
 NAMES = ["https-json", "http-client", "popen", "luasql", "dbi"]
-NEEDS = {"https-json": "ssl.lua", "http-client": "cjson", "luasql": "../../../lib", "dbi": "DBI.lua", "popen": ""}
 
 
 @pytest.mark.parametrize("twins", [TWINS, ()], ids=["twins", "modules"])
 @pytest.mark.parametrize("source", NAMES, indirect=True, ids=NAMES)
-async def test_a_script_in_a_style_of_the_public(
-    zygote: Zygote, source: str, twins: Sequence[str], request: pytest.FixtureRequest
-) -> None:
-    """It finds users, does not find others, and says what it should of NULLs; fifty at a time."""
-    name = request.node.callspec.id.partition("-twins")[0].partition("-modules")[0]
-    if not twins and not MODULES.joinpath(NEEDS.get(name, "")).exists():
+def test_a_script_in_a_style_of_the_public(tmp_path: Path, source: str, twins: Sequence[str]) -> None:
+    """It lets users in and others not, many at a time, and says what it should of NULLs."""
+    if not twins and not MODULES.exists():
         pytest.skip(f"the Lua modules are not installed; {INSTALL}")
-    got: dict[str, PassdbReply] = {}
-    async with workers(zygote, source, twins) as ask:
-
-        async def one(user: str, password: str = "wonderland") -> None:
-            got[f"{user} {password}"] = await ask(user, password)
-
-        async with trio.open_nursery() as nursery:
-            for user in ("alice", "bob", "mallory"):
-                nursery.start_soon(one, user)
-            nursery.start_soon(one, "alice", "wrong")
-            for number in range(50):
-                nursery.start_soon(one, f"nobody{number}")
-    fields = dict(got["alice wonderland"].fields)
-    assert got["alice wonderland"].result is PassdbResult.OK
-    assert got["bob wonderland"].result is PassdbResult.OK
-    assert {reply.result for user, reply in got.items() if user.startswith("nobody")} == {PassdbResult.USER_UNKNOWN}
-    assert got["mallory wonderland"].result is PassdbResult.USER_UNKNOWN
+    users = [("alice", "wonderland"), ("bob", "wonderland"), ("alice", "wrong")]
+    users += [(f"nobody{number}", "wonderland") for number in range(50)]
+    lines = []
+    for id, (user, password) in enumerate(users, 1):
+        response = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        lines.append(f"AUTH\t{id}\tPLAIN\tservice=imap\tresp={response}")
+    with asked(tmp_path, source, twins) as client:
+        answers = {int(line.split(b"\t")[1]): line.decode() for line in client.ask(*lines)}
+    alice, bob, wrong, *nobodies = (answers[id] for id in range(1, len(users) + 1))
+    assert [line.split("\t")[0] for line in (alice, bob, wrong)] == ["OK", "OK", "FAIL"]
+    assert "temp_fail" not in "".join(answers.values())
+    assert {line.split("\t")[0] for line in nobodies} == {"FAIL"}
     if "auth_password_verify" in source:
-        assert fields == {"user": "alice@example.com", "class": "gold"}
-        assert got["alice wrong"].result is PassdbResult.PASSWORD_MISMATCH
+        assert sorted(alice.split("\t")[2:]) == ["class=gold", "original_user=alice", "user=alice@example.com"]
     elif "popen" in source:
-        assert fields == {"password": "{PLAIN}wonderland", "class": "gold"}
+        assert alice.split("\t")[2:] == ["user=alice", "class=gold"]
     else:
-        assert fields == {"password": "{PLAIN}wonderland", "userdb_quota_rule": "*:storage=1G"}
-        assert "userdb_quota_rule" not in dict(got["bob wonderland"].fields)
+        assert alice.split("\t")[2:] == ["user=alice"]
