@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from imapclient import IMAPClient
+from imapclient.exceptions import LoginError
 
 from tests.e2e import dovecot
 from tests.e2e.programs import PATIENCE, Scene
@@ -170,6 +172,23 @@ def test_python_logs_in_with_cram_md5_and_apop(stack: Stack, password: str) -> N
             pop3.apop(ALICE, password)
         finally:
             pop3.close()
+
+
+@pytest.mark.parametrize("login", ["oauthbearer_login", "oauth2_login"])
+def test_a_token_from_a_client_that_knows_these_mechs(stack: Stack, login: str) -> None:
+    """IMAPClient's OAUTHBEARER and XOAUTH2; its own words, and its own way to give up."""
+    if (stack.version, stack.layout) == ("2.4", "native"):
+        pytest.skip("Dovecot 2.4 judges tokens by its own settings, never by a script")
+    for token, lets_in in (PASSWORD, True), ("wrong", False):
+        client = IMAPClient("127.0.0.1", stack.dovecot.imap, ssl=False, timeout=PATIENCE)
+        if lets_in:
+            getattr(client, login)(ALICE, token)
+            assert client.folder_exists("INBOX")
+            client.logout()
+        else:
+            with pytest.raises(LoginError):
+                getattr(client, login)(ALICE, token)
+            client.shutdown()
 
 
 @pytest.mark.parametrize(
