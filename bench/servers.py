@@ -65,11 +65,13 @@ class Authlua:
             "userdb": self.directory / "auth-userdb",
         }
         database = f"script = '{self._script}'\nuse_worker = {str(self._worker).lower()}\n"
+        listeners = {**self.sockets, "metrics": self.directory / "metrics"}
         config = self.directory / "authlua.toml"
         config.write_text(
             f"server.base_dir = '{self.directory}'\n"
             + "".join(f"[{section}]\n{lines}\n" for section, lines in self._config.items())
             + f"[[passdb]]\n{database}[[userdb]]\n{database}"
+            + "".join(f"[[listener]]\nkind = '{kind}'\npath = '{path}'\n" for kind, path in listeners.items())
         )
         notify = self.directory / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, (self.directory / "log").open("wb") as log:
