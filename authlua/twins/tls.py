@@ -79,7 +79,9 @@ def _context(protocol: bytes, mode: bytes, *pairs: bytes) -> ssl.SSLContext:
         if word in _WITHOUT:
             lowest = _WITHOUT[word]
             if lowest is not None and lowest > context.minimum_version:
-                context.minimum_version = lowest
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # as above
+                    context.minimum_version = lowest
             continue
         if word == b"no_tlsv1_3":
             context.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -234,7 +234,9 @@ def test_a_one_time_password_is_good_once(stack: Stack) -> None:
             value = bytes(a ^ b for a, b in zip(digest[:8], digest[8:], strict=True))
         return value
 
-    (stack.scene.directory / "otp").write_text(f"{{OTP}}md5 100 ke1234 {password(100).hex()}")
+    stored = stack.scene.directory / "otp"
+    stored.write_text(f"{{OTP}}md5 100 ke1234 {password(100).hex()}")
+    stored.chmod(0o666)  # the script has the rights of server.user
     challenges: list[bytes] = []
 
     def log_in(sequence: int) -> bool:
