@@ -13,6 +13,8 @@ from authlua.cli.snippet import snippet
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EXAMPLES = re.findall(r"^\$ \.venv/bin/(authlua .*)\n([^`]*)```", (ROOT / "README.md").read_text(), re.MULTILINE)
+RULES = sorted(ROOT.glob("docs/rules/*.md"))
+TEST = re.compile(r"`(tests/[\w/]+\.py|authlua/conformance/dialogues/[\w.-]+)(?:::([\w.]+))?`")
 PLACE = re.compile(r"`((?:\w+/)*\w+\.py)(?::([\w.]+))?`")
 
 
@@ -55,3 +57,17 @@ def test_readme_and_snippet_give_dovecot_the_same_lines():
     """The three lines in the README are the ones that the end-to-end tests load into Dovecot."""
     lines = snippet("dovecot-2.3", (), layout="M").splitlines()
     assert "\n".join(line for line in lines if not line.startswith("#")) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", RULES, ids=lambda page: page.stem)
+def test_each_rule_has_a_test(page):
+    """Each item of a list of rules names tests that are there."""
+    names: dict[str, set[str]] = {}
+    for item in re.findall(r"^- .*(?:\n  .*)*", page.read_text(), re.MULTILINE):
+        tests = TEST.findall(item)
+        assert tests, f"no test is named: {item}"
+        for path, name in tests:
+            assert (ROOT / path).is_file(), path
+            if path.endswith(".py") and path not in names:
+                names[path] = names_in(ast.parse((ROOT / path).read_bytes()))
+            assert name == "" or name in names[path], f"{path}::{name}"
