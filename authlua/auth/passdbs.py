@@ -198,10 +198,12 @@ class PassdbChain:
             self._log("error", str(error), request, {"passdb": entry.name})
             return INTERNAL_FAILURE
         result = self._import(entry, request, reply)
+        if passdb.verifies:
+            if result is PASSWORD_MISMATCH:
+                self._refused(entry, request, reply.text or "Password mismatch")
+            return result
         if result is not OK:
             return result
-        if passdb.verifies:
-            return OK
         result = self._judge_stored(entry, request, reply)
         if result is not OK or request.skip_password_check:
             return result
@@ -258,11 +260,9 @@ class PassdbChain:
             return OK
         if result is INTERNAL_FAILURE:
             self._log("error", text, request, {"passdb": entry.name})
-        elif result is PASSWORD_MISMATCH and entry.passdb.verifies:
-            self._refused(entry, request, text or "Password mismatch")
         elif result is USER_UNKNOWN:
             self._refused(entry, request, text or "unknown user")
-        elif text:
+        elif text and result is not PASSWORD_MISMATCH:  # which is told where a password was verified
             self._info(entry, request, text)
         return result
 
