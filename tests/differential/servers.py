@@ -88,6 +88,11 @@ class Authlua:
                 time.sleep(0.02)
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)
+
+    def stop(self) -> str:
+        """End it, if it still runs; all of its log."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -95,7 +100,7 @@ class Authlua:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        shutil.rmtree(self.directory)
+        return self.log()
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")

@@ -23,6 +23,11 @@ local passdb = {
   strange = { password = "{NOSUCH}pass" },
   homeless = { password = "{PLAIN}pass" },
   late = { password = "{PLAIN}pass", noauthenticate = "y" },
+  later = { noauthenticate = "y" },
+  broken = { password = "{SHA256}zz" },
+  short = { password = "{SSHA256.hex}00" },
+  nobodys = { password = "{PLAIN}pass", user = "" },
+  master = { password = "{PLAIN}pass", login_user = "right" },
 }
 function auth_passdb_lookup(request)
   if request.user == "raises" then error("a bug") end

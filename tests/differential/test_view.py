@@ -18,6 +18,7 @@ RESULTS = {
     "mismatch": 'auth.PASSDB_RESULT_PASSWORD_MISMATCH, ""',
     "down": 'auth.PASSDB_RESULT_INTERNAL_FAILURE, ""',
     "next": 'auth.PASSDB_RESULT_NEXT, ""',
+    "named": 'auth.PASSDB_RESULT_NEXT, "first=1"',
     "scheme": 'auth.PASSDB_RESULT_OK, { password = "{NOSUCH}x" }',
 }
 
@@ -106,7 +107,7 @@ def test_a_script_sees_the_same_of_its_chain(series: str, rule: str) -> None:
     }
     with DOVECOTS[series](script(series), databases=databases(series, rule), **settings) as dovecot:
         expected = transcript(dovecot)
-    entry = '[[{kind}]]\nscript = "auth.lua"\nuse_worker = false\n'
+    entry = f'[[{{kind}}]]\nscript = "auth.lua"\nuse_worker = false\ndialect = "{series}"\n'
     rules = "".join(f'result_{kind} = "{rule}"\n' for kind in ("success", "failure", "internalfail"))
     config = "[auth]\nfailure_delay = 0\ninternal_failure_delay = 0\npenalty = false\nusername_chars = ''\n"
     config += entry.format(kind="passdb") + rules + entry.format(kind="passdb") + entry.format(kind="userdb")

@@ -113,13 +113,7 @@ class Dovecot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()  # its children see the master's pipe close and leave
-                self._process.wait()
+        self.stop()
         if self.directory.is_symlink():
             self.directory.unlink()
         shutil.rmtree(self._place)
@@ -160,6 +154,17 @@ class Dovecot:
                 if self._process.poll() is not None or time.monotonic() > bound:
                     raise RuntimeError(f"Dovecot did not start: {output.read_text()}{self.log()}") from None
                 time.sleep(0.02)
+
+    def stop(self) -> str:
+        """End it, if it still runs; all of its log."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # its children see the master's pipe close and leave
+                self._process.wait()
+        return self.log()
 
     # -- use
 
