@@ -315,7 +315,7 @@ def _dialect(*others: str) -> Kind:
 
 REQUIRED: Any = object()
 
-TWINS = ("socket", "ssl", "luasql", "DBI")
+TWINS = ("socket", "ssl", "luasql", "DBI", "redis")
 """The families of blocking Lua modules that have twins which do not block."""
 
 

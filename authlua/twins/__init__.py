@@ -8,6 +8,7 @@ from typing import Any
 
 from authlua.twins.http import Http
 from authlua.twins.operations import Operation, Waits
+from authlua.twins.pools import Seats
 from authlua.twins.processes import Processes, collect_children
 from authlua.twins.resources import Leases
 from authlua.twins.sockets import Sockets
@@ -30,6 +31,8 @@ def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
     return {
         "left": leases.left,
         "finish": Operation.now,
+        "seats_new": Seats,
+        "seats_take": lambda call, seats: seats.take(call, waits, leases),
         **sockets.functions(),
         **Processes(waits).functions(),
         **Http(waits, sockets).functions(),

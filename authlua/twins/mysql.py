@@ -9,7 +9,8 @@ import pymysql
 from pymysql.constants import CR, FIELD_TYPE
 from pymysql.converters import encoders
 
-from authlua.twins.sql import SESSIONS, Rows, Session, SqlError, filled_in
+from authlua.twins.pools import SESSIONS
+from authlua.twins.sql import Rows, Session, SqlError, filled_in
 
 _INTEGERS = frozenset(
     (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG, FIELD_TYPE.YEAR)

@@ -6,7 +6,8 @@ from typing import Any
 
 from psycopg import pq
 
-from authlua.twins.sql import SESSIONS, Rows, Session, SqlError, split_at_marks
+from authlua.twins.pools import SESSIONS
+from authlua.twins.sql import Rows, Session, SqlError, split_at_marks
 
 _TYPES: Mapping[int, str] = {
     16: "bool",

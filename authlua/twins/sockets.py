@@ -43,7 +43,12 @@ _LOOKUP_ERRORS = {
     socket.EAI_SOCKTYPE: b"ai_socktype not supported",
 }
 
-FAMILIES = {b"inet": socket.AF_INET, b"inet6": socket.AF_INET6, b"unspec": socket.AF_UNSPEC}
+FAMILIES = {
+    b"inet": socket.AF_INET,
+    b"inet6": socket.AF_INET6,
+    b"unspec": socket.AF_UNSPEC,
+    b"unix": socket.AF_UNIX,
+}
 _NAMES: dict[int, bytes] = {family: name for name, family in FAMILIES.items()}
 
 
@@ -131,6 +136,10 @@ class Tcp(Resource):
     def family(self) -> bytes:
         """``inet4`` or ``inet6``."""
         return b"inet6" if self._family == socket.AF_INET6 else b"inet4"
+
+    def is_quiet(self) -> bool:
+        """Open, and the other side has said nothing, nor ended."""
+        return self.sock is not None and not self.buffer and not Until(self.sock.fileno(), READ, now()).now()
 
     # -- what may take time -----------------------------------------------------------------------------------------
 
@@ -339,6 +348,7 @@ class Sockets:
             "tcp_stats": Tcp.stats,
             "tcp_set_stats": Tcp.set_stats,
             "tcp_dirty": lambda tcp: bool(tcp.buffer),
+            "tcp_quiet": Tcp.is_quiet,
             "tcp_fd": lambda tcp: -1 if tcp.sock is None else tcp.sock.fileno(),
             "tcp_set_option": _set_option,
             "tcp_get_option": _get_option,
@@ -377,6 +387,8 @@ class Sockets:
 
     def find(self, host: bytes, port: bytes, family: int) -> Generator[Want, bool, list[Any]]:
         """The addresses of *host*; what is an address already needs no thread."""
+        if family == socket.AF_UNIX:
+            return [(family, socket.SOCK_STREAM, 0, "", host)]
         question = (host or None, port or None, family, socket.SOCK_STREAM, 0)
         try:
             return socket.getaddrinfo(*question, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)

@@ -1,25 +1,20 @@
 """Databases for scripts: what LuaSQL and LuaDBI do, in threads.
 
-A script opens one connection and uses it for every login. In Dovecot each worker process has that connection to
-itself; here many calls would stand in line for it. So what a script takes for a connection is a set of sessions with
-the same parameters: each call has one of them to itself until it is over, and a further one is opened when all are
-taken. What the script told its connection before others used it (``SET``, ``USE``, ``PRAGMA``) is told each of them.
+What a script takes for a connection is a set of sessions (`authlua.twins.pools`) with the same parameters. What the
+script told it before others used it (``SET``, ``USE``, ``PRAGMA``) is told each of them.
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from authlua.twins.operations import Steps, Waits, Wake, Want, begin
+from authlua.twins.operations import Steps, Waits, Want, begin
+from authlua.twins.pools import Pool
 from authlua.twins.resources import Leases
 from authlua.twins.threads import Threads
 
 Answer = tuple[Any, ...]
-
-SESSIONS = 60
-"""How many sessions one connection of a script may have."""
 
 _SETTING = re.compile(rb"\s*(?:SET|USE|PRAGMA)\b", re.IGNORECASE)
 
@@ -87,39 +82,14 @@ class Session(Protocol):
         ...
 
 
-class _Place:
-    """To wait until a session is free."""
-
-    __slots__ = ("connection", "wake")
-
-    def __init__(self, connection: "Connection") -> None:
-        self.connection = connection
-
-    def start(self, waits: Waits, wake: Wake) -> Callable[[], None]:
-        self.wake = wake
-        self.connection.queue.append(self)
-        return self._stop
-
-    def _stop(self) -> None:
-        if self in self.connection.queue:
-            self.connection.queue.remove(self)
-
-    def now(self) -> bool:
-        return False
-
-
-class Connection:
+class Connection(Pool[Session]):
     """What a script takes for a connection."""
 
     def __init__(self, open_session: Callable[[], Session], most: int) -> None:
+        super().__init__()
         self.open_session = open_session
         self.most = most
         self.count = 0
-        self.idle: list[Session] = []
-        self.taken: dict[int, Session] = {}
-        self.lost: set[int] = set()
-        """Calls whose session is of no more use."""
-        self.queue: deque[_Place] = deque()
         self.born: int | None = None
         """The call that opened it; `None` when that was while the script was loaded."""
         self.settings: list[bytes] = []
@@ -145,15 +115,16 @@ class Connection:
             raise
         return session
 
+    def may_grow(self) -> bool:
+        return self.count < self.most
+
+    def drop(self, session: Session) -> None:
+        self.count -= 1
+        session.close()
+
     def give_back(self, session: Session, *, lost: bool) -> None:
         """*session* is free, or *lost*."""
-        if lost or self.closed:
-            self.count -= 1
-            session.close()
-        else:
-            self.idle.append(session)
-        if self.queue:
-            self.queue.popleft().wake(True)
+        super().give_back(session, lost=lost or self.closed)
 
     def take(
         self, call: int | None, threads: Threads, leases: Leases
@@ -161,9 +132,8 @@ class Connection:
         """A session for *call*, and what to call with whether it is lost when the call has no end of its own."""
         if call is not None and call in self.taken:
             return self.taken[call], lambda lost: self.lost.add(call) if lost else None
-        while not self.idle and self.count >= self.most:
-            if not (yield _Place(self)):
-                raise SqlError(b"all sessions are taken by logins that wait")
+        if not (yield from self.turn()):
+            raise SqlError(b"all sessions are taken by logins that wait")
         if self.idle:
             session = self.idle.pop()
         else:
@@ -177,27 +147,8 @@ class Connection:
             yield from threads.run(session.autocommit, self.autocommit)
         if call is None:
             return session, lambda lost: self.give_back(session, lost=lost)
-        self.taken[call] = session
-        leases.hold(call, _Lease(self, call))
+        self.hand(session, call, leases)
         return session, lambda lost: self.lost.add(call) if lost else None
-
-
-class _Lease:
-    """A session that a call has."""
-
-    def __init__(self, connection: Connection, call: int) -> None:
-        self._connection = connection
-        self._call = call
-
-    def left(self, waits: Waits, abandoned: bool) -> None:
-        connection, call = self._connection, self._call
-        session = connection.taken.pop(call)
-        lost = abandoned or call in connection.lost
-        connection.lost.discard(call)
-        if connection.queue:
-            waits.soon(lambda: connection.give_back(session, lost=lost))
-        else:
-            connection.give_back(session, lost=lost)
 
 
 class Cursor:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from authlua.twins.sql import SESSIONS, Rows, Session, SqlError, expect, split_at_marks
+from authlua.twins.pools import SESSIONS
+from authlua.twins.sql import Rows, Session, SqlError, expect, split_at_marks
 
 
 def sessions(path: bytes, busy: float | None = None, *_: Any) -> tuple[Callable[[], Session], int]:

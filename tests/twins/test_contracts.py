@@ -1,13 +1,15 @@
 """A script cannot tell a twin from the module it stands for: values, errors, error texts."""
 
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lua.conftest import Bench
 from tests.services.backend import Backend, Tls
+from tests.services.redis_server import RedisServer, needs_redis
 from tests.twins.conftest import CONTRACTS, Peer, real, twin
 
 VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
@@ -68,6 +70,24 @@ def test_cjson(bench: Bench, tmp_path: Path, version: str):
     """Ours, where there is no other: it is the only one without paths."""
     said = twin(bench, "package.path, package.cpath = '', ''" + contract("cjson"), version=version)
     held_to(real(contract("cjson"), tmp_path), said, version)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A Redis."""
+    with RedisServer() as server:
+        yield server
+
+
+@needs_redis
+@VERSIONS
+def test_redis(bench: Bench, tmp_path: Path, redis: RedisServer, version: str):
+    """redis-lua: all ways to connect, what commands give, pipelines, transactions, messages."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        closed = nobody.getsockname()[1]
+    source = contract("redis", HOST="127.0.0.1", PORT=redis.port, PATH=redis.path, CLOSED=closed)
+    said = twin(bench, source, version=version)
+    held_to(real(source, tmp_path, version="5.1"), said, version)
 
 
 # -- databases

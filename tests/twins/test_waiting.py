@@ -1,11 +1,8 @@
 """Many calls wait in one Lua state, in the server and in workers, and each gets what is its own."""
 
-import shutil
 import socket
-import subprocess
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +27,7 @@ from authlua.twins import Waits, open_twins
 from authlua.twins import operations as clock
 from authlua.wishes import Errand, Outcome
 from tests.lua.conftest import Bench, login, now
+from tests.services.redis_server import RedisServer, needs_redis
 from tests.twins.conftest import INSTALL, Peer
 
 VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
@@ -474,9 +472,10 @@ async def test_calls_that_wait_in_a_worker_that_dies_fail_at_once(zygote: Zygote
     assert len(failures) == 6
 
 
-# -- on top of a twin
+# -- Redis
 
 
+HAS_LUA_REDIS = Path("/usr/share/lua/5.1/redis.lua").exists()
 REDIS = """
 local redis = require("redis")
 local client = redis.connect("127.0.0.1", PORT)
@@ -488,38 +487,142 @@ end
 """
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[int]:
-    """The port of a Redis, where Debian's client for it is there too."""
-    server = shutil.which("redis-server")
-    if server is None or not Path("/usr/share/lua/5.1/redis.lua").exists():
-        pytest.skip(f"no redis-server or lua-redis; {INSTALL}")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    with subprocess.Popen([server, "--port", str(port), "--bind", "127.0.0.1", "--save", ""], cwd=tmp_path) as process:
-        try:
-            while process.poll() is None:
-                with socket.socket() as sock:
-                    if sock.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            yield port
-        finally:
-            process.terminate()
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A Redis."""
+    with RedisServer() as server:
+        yield server
 
 
-async def test_a_redis_client_in_lua_waits_as_its_socket_does(bench: Bench, redis: int) -> None:
-    """Debian's lua-redis, a client in Lua for 5.1, on the twin of LuaSocket; logins take turns with its connection."""
-    waits = Waits()
-    passdb = twins(bench, REDIS.replace("PORT", str(redis)), waits, version="5.1")
-    said: dict[str, str | None] = {}
+async def ask_all(passdb: Any, waits: Waits, users: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """The fields of each user, all asked for at the same time."""
+    said: dict[str, dict[str, str | None]] = {}
 
     async def ask(user: str) -> None:
-        fields = dict((await complete(passdb.lookup(login(user)))).fields)
-        assert (fields["ping"], fields["absent"]) == ("true", "nil")
-        said[user] = fields["password"]
+        said[user] = dict((await complete(passdb.lookup(login(user)))).fields)
 
     async with event_loop(waits), trio.open_nursery() as nursery:
-        for number in range(30):
-            nursery.start_soon(ask, f"u{number}")
-    assert said == {f"u{number}": f"{{PLAIN}}u{number}" for number in range(30)}
+        for user in users:
+            nursery.start_soon(ask, user)
+    return said
+
+
+@needs_redis
+@pytest.mark.parametrize("families", [TWINS, ["redis"], ["socket"]])
+async def test_a_redis_client_waits_without_holding_others_up(
+    bench: Bench, redis: RedisServer, families: Sequence[str]
+) -> None:
+    """Ours, with or without the twin of LuaSocket; and Debian's lua-redis, for Lua 5.1, on that twin."""
+    if "redis" not in families and not HAS_LUA_REDIS:
+        pytest.skip(f"no lua-redis; {INSTALL}")
+    waits = Waits()
+    script = REDIS.replace("PORT", str(redis.port))
+    if "redis" in families:
+        script = "package.path = ''" + script
+    passdb = bench.passdb(script, twins=families, operations=partial(open_twins, waits), version="5.1")
+    users = [f"u{number}" for number in range(30)]
+    said = await ask_all(passdb, waits, users)
+    assert said == {user: {"password": f"{{PLAIN}}{user}", "ping": "true", "absent": "nil"} for user in users}
+
+
+@needs_redis
+@VERSIONS
+async def test_each_call_has_a_redis_session_of_its_own(bench: Bench, version: str) -> None:
+    """Which has heard what the script said to its connection; so calls that wait do not wait for one another."""
+    script = """
+    local client = require("redis").connect("127.0.0.1", PORT)
+    client:auth("secret")
+    client:pipeline(function(p) p:select(3) end)
+    client:set("greeting", "hello")
+    local count = 0
+    function auth_passdb_lookup(req)
+      local id = client:client("id")
+      count = count + 1
+      if count == 20 then
+        for i = 1, 19 do client:rpush("go", "now") end
+      else
+        client:blpop("go", 0)
+      end
+      return 1, { id = id, same = tostring(id == client:client("id")), greeting = client:get("greeting") }
+    end"""
+    with RedisServer("secret") as server:
+        waits = Waits()
+        passdb = twins(bench, script.replace("PORT", str(server.port)), waits, version=version)
+        said = await ask_all(passdb, waits, [f"u{number}" for number in range(20)])
+    assert [(one["same"], one["greeting"]) for one in said.values()] == [("true", "hello")] * 20
+    assert len({one["id"] for one in said.values()}) == 20
+
+
+@needs_redis
+async def test_calls_beyond_the_most_redis_sessions_have_them_later(bench: Bench, redis: RedisServer) -> None:
+    """No more connections than 60, however many logins."""
+    script = """
+    local client = require("redis").connect("127.0.0.1", PORT)
+    local socket = require("socket")
+    function auth_passdb_lookup(req)
+      local id = client:client("id")
+      socket.sleep(0.01)
+      return 1, { id = id, said = client:echo(req.user) }
+    end"""
+    waits = Waits()
+    passdb = twins(bench, script.replace("PORT", str(redis.port)), waits)
+    said = await ask_all(passdb, waits, [f"u{number}" for number in range(100)])
+    assert {user: one["said"] for user, one in said.items()} == {user: user for user in said}
+    assert len({one["id"] for one in said.values()}) == 60
+
+
+LEFTOVERS = """
+local client = require("redis").connect("127.0.0.1", PORT, 0.05)
+function auth_passdb_lookup(req)
+  if req.user == "late" then
+    pcall(client.blpop, client, "never", 60)
+    return 1, { said = tostring(pcall(client.get, client, "key")) }
+  elseif req.user == "multi" then
+    client:multi()
+    client:set("key", "value")
+    return 1, { said = "left" }
+  elseif req.user == "half" then
+    client.requests.multibulk(client, "ECHO", "for another")
+    require("socket").sleep(1000)
+  end
+  return 1, { said = client:echo(req.user) }
+end
+"""
+
+
+@needs_redis
+@pytest.mark.parametrize("user", ["late", "multi", "half"])
+async def test_what_a_call_leaves_in_its_redis_session_reaches_nobody(
+    bench: Bench, redis: RedisServer, user: str
+) -> None:
+    """An answer that came too late, an open transaction, a call that was given up: there is a fresh session then."""
+    waits = Waits()
+    passdb = twins(bench, LEFTOVERS.replace("PORT", str(redis.port)), waits)
+    async with event_loop(waits):
+        if user == "half":
+            call = passdb.lookup(login("half"))
+            errand = begin(call)
+            assert isinstance(errand, Errand)
+            errand.start(lambda outcome: None)
+            errand.cancel()
+            call.close()
+        else:
+            left = {"late": "false", "multi": "left"}[user]
+            assert dict((await complete(passdb.lookup(login(user)))).fields)["said"] == left
+        assert dict((await complete(passdb.lookup(login("next")))).fields)["said"] == "next"
+
+
+@needs_redis
+async def test_a_redis_that_was_away_is_found_again(bench: Bench) -> None:
+    """A script that knows nothing of reconnecting goes on when the server does."""
+    with RedisServer() as server:
+        waits = Waits()
+        passdb = twins(bench, LEFTOVERS.replace("PORT", str(server.port)), waits)
+        async with event_loop(waits):
+            for _ in range(2):
+                assert dict((await complete(passdb.lookup(login("u")))).fields)["said"] == "u"
+                server.stop()
+                with pytest.raises(ScriptError, match="could not connect to 127"):
+                    await complete(passdb.lookup(login("u")))
+                server.start()
+            assert dict((await complete(passdb.lookup(login("u")))).fields)["said"] == "u"

@@ -80,9 +80,19 @@ end
 
 -- ## Where modules come from
 
+local made = {}
+
+-- The twin of module `name`, whether or not `require` gives it to scripts.
+function core.twin(name)
+  if made[name] == nil then
+    made[name] = load(host.twin(name), "=[authlua]")(core, name)
+  end
+  return made[name]
+end
+
 local function opened(name)
   return function()
-    return load(host.twin(name), "=[authlua]")(core, name)
+    return core.twin(name)
   end
 end
 

@@ -28,7 +28,7 @@ end
 
 local function own(self, kind, name)
   local found = core.kinds[self]
-  if found == nil or kind and found.__kind ~= kind and not found.__tls then
+  if found == nil or kind and found.__kind ~= kind and found.__as ~= kind and not found.__tls then
     error("calling '" .. name .. "' on bad self (" .. (kind or "tcp{any}") .. " expected)", 3)
   end
   return self
