@@ -694,6 +694,15 @@ function core.string(value, position, name, is_missing)
   bad_argument(position, name, "string expected, got " .. (is_missing and "no value" or kind))
 end
 
+-- A number; a text that reads as one counts.
+function core.number(value, position, name)
+  local number = type(value) == "number" and value or type(value) == "string" and tonumber(value)
+  if not number then
+    bad_argument(position, name, "number expected, got " .. type(value))
+  end
+  return number
+end
+
 -- An integer; a text that reads as one counts. Lua before 5.3 has none and cuts the fraction off.
 function core.integer(value, position, name)
   local number = type(value) == "number" and value or type(value) == "string" and tonumber(value)

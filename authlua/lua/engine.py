@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from authlua.errors import ScriptError
 from authlua.listing import PIECE
-from authlua.lua.api import PARTS, WISHES, callbacks, twins
+from authlua.lua.api import WISHES, callbacks, parts, twins
 from authlua.lua.calls import Calls, Definition, Refusal, ScriptOptions, no_engine
 from authlua.lua.conversion import lua_string, text
 from authlua.lua.runtime import first_opened, open_lua, search_paths
@@ -73,7 +73,7 @@ class Engine:
             runtime.table_from({name.encode(): _guarded(calls, f) for name, f in callbacks(calls).items()}),
             runtime.table_from(_lua_options(runtime, calls, options)),
         )
-        self._parts = {part.stem: entries[b"add"](self._compiled(runtime, part), _NAME) for part in PARTS}
+        self._parts = {part.stem: entries[b"add"](self._compiled(runtime, part), _NAME) for part in parts(options.version)}
         self._runtime: Any = runtime
         self._used = runtime.get_memory_used
         self._most = max(options.memory_limit - RESERVE, options.memory_limit // 2) if options.memory_limit else None
