@@ -27,7 +27,7 @@ BOTH = [
 ]
 # The package is 2.4.1; authlua's 2.4 offers what came in 2.4.2 as well.
 LATER = ("dovecot.base64", "dovecot.var_expand")
-ADDED = ("PROBE dovecot.dict = boolean:true | string:nil",)
+ADDED = ("PROBE dovecot.dict = boolean:true | string:nil | string:nil",)
 """What 2.3 says of what only authlua has there."""
 
 

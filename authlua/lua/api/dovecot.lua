@@ -4,7 +4,7 @@
 local core = ...
 local host, dovecot, members, options = core.host, core.dovecot, core.members, core.options
 local expect, string_argument, integer_argument, checked = core.expect, core.string, core.integer, core.checked
-local error, type, rawset, select, setmetatable, tostring = error, type, rawset, select, setmetatable, tostring
+local error, type, rawset, select, setmetatable = error, type, rawset, select, setmetatable
 local globals = _G
 
 members.__index = members
@@ -41,7 +41,8 @@ function members.restrict_global_variables(...)
   end
   setmetatable(globals, {
     __index = function(_, name)
-      error("attempt to write to read undeclared global variable " .. tostring(name), 0)
+      name = string_argument(name, 2, "index")
+      error("attempt to write to read undeclared global variable " .. name, 0)
     end,
     __newindex = function(table, name, value)
       if type(value) ~= "function" then

@@ -28,7 +28,7 @@ def callbacks(calls: Calls) -> Mapping[str, Callable[..., Any]]:
         "microseconds": lambda: time.time_ns() // 1000,
         "net_ip_family": lambda address: net_ip_family(text(address)),
         "tabescape": lambda data: tabescape(c_string(data)),
-        "tabunescape": lambda data: tabunescape(c_string(data)),
+        "tabunescape": lambda data: c_string(tabunescape(c_string(data))),
         "base64_encode": lambda data: binascii.b2a_base64(data, newline=False),
         "base64_decode": base64_decode,
         "expand": lambda template: expand(calls, None, template),

@@ -42,9 +42,9 @@ local function the_table(req)
   for _, name in ipairs {
     "i_debug", "i_error", "event", "has_flag", "set_flag", "clear_flag", "restrict_global_variables", "gettimeofday",
     "nanoseconds", "microseconds", "net_ip_family", "tabescape", "tabunescape", "split_tabescaped", "dict",
-    "doveadm_client", "base64", "var_expand", "nonsense",
+    "doveadm_client", "base64", "var_expand", "nonsense", "storage", "http", "io", "json", "strftime", "crypt",
   } do
-    probe("dovecot." .. name, function() return type(dovecot[name]) end)
+    probe("dovecot." .. name, function() return type(dovecot[name]), type(rawget(dovecot, name)) end)
   end
   for _, flags in ipairs { { 6, 2 }, { 6, 1 }, { 0, 0 }, { "6", 4 }, { 2.0, 2 }, { -1, 8 }, { 7, 3 } } do
     probe("flags " .. flags[1] .. " " .. flags[2], function()
@@ -54,8 +54,14 @@ local function the_table(req)
   end
   probe("flag fraction", function() return (dovecot.has_flag(1.5, 1)) end)
   probe("flag text", function() return (dovecot.has_flag("x", 1)) end)
+  probe("flag negative", function() return dovecot.has_flag(-1, -1), dovecot.clear_flag(-1, 1) end)
+  probe("flag wide", function() return dovecot.set_flag(math.maxinteger, 1), dovecot.set_flag(1 << 40, 1) end)
   probe("flag count", function() return (dovecot.has_flag(1)) end)
   probe("set_flag count", function() return (dovecot.set_flag(1, 2, 3)) end)
+  for _, name in ipairs { "i_debug", "i_info", "i_warning", "i_error" } do
+    probe(name .. " arguments", function() return select("#", dovecot[name]("PROBE line of " .. name)) end)
+    probe(name .. " none", function() return dovecot[name]() end)
+  end
   probe("i_info count", function() return (dovecot.i_info()) end)
   probe("i_info two", function() return (dovecot.i_info("a", "b")) end)
   probe("i_info nil", function() return (dovecot.i_info(nil)) end)
@@ -69,6 +75,8 @@ local function the_table(req)
 end
 
 local function globals()
+  setmetatable(_G, { __index = function() return "of my own" end })
+  probe("own metatable", function() return no_such_thing end)
   dovecot.restrict_global_variables(true)
   probe("read undeclared", function() return no_such_thing end)
   probe("write undeclared", function() no_such_thing = 1 end)
@@ -76,10 +84,16 @@ local function globals()
   probe("write existing", function() a_function = 5 return a_function end)
   probe("rawset", function() rawset(_G, "raw", 1) return raw end)
   probe("numeric global", function() _G[5] = 1 end)
+  probe("read numeric", function() return _G[5] end)
+  probe("read table", function() return (_G[{}]) end)
+  probe("rawget", function() return rawget(_G, "no_such_thing") end)
   probe("table global", function() _G[{}] = 1 end)
   dovecot.restrict_global_variables(false)
   probe("read again", function() return no_such_thing end)
   probe("metatable", function() return type(getmetatable(_G)), next(getmetatable(_G)) end)
+  dovecot.restrict_global_variables(true)
+  dovecot.restrict_global_variables(nil)
+  probe("anything but true", function() undeclared_no_more = 1 return undeclared_no_more, no_such_thing end)
 end
 
 local function requests(req)
@@ -166,6 +180,8 @@ local function events()
   probe("event chain", function() return e:add_str("a", "b") == e, e:set_name("n") == e, e:append_log_prefix("") == e end)
   probe("event parent", function() return type(dovecot.event(e)) end)
   probe("event count", function() return (dovecot.event(e, e)) end)
+  probe("an event is no other", function() return dovecot.event() == dovecot.event() end)
+  probe("event of a boolean", function() return (dovecot.event(true)) end)
   probe("event nil", function() return (dovecot.event(nil)) end)
   probe("event number", function() return (dovecot.event(5)) end)
   for _, name in ipairs {
@@ -191,6 +207,12 @@ local function events()
   probe("set_name nil", function() return (e:set_name(nil)) end)
   probe("set_name count", function() return (e:set_name()) end)
   probe("log count", function() return (e:log_info()) end)
+  probe("log too many", function() return (e:log_debug("a", "b")) end)
+  probe("log number", function() return e:log_warning(5) == e end)
+  probe("add_timeval count", function() return (e:add_timeval("t")) end)
+  probe("add_timeval fraction", function() return (e:add_timeval("t", 1.5)) end)
+  probe("add_int count", function() return (e:add_int("k")) end)
+  probe("inc_int key", function() return (e:inc_int(nil, 1)) end)
   probe("log nil", function() return (e:log_warning(nil)) end)
   probe("log table", function() return (e:log_error({})) end)
   probe("prefix count", function() return (e:append_log_prefix()) end)
@@ -226,7 +248,7 @@ local function tools()
   } do
     probe("net_ip_family '" .. address .. "'", function() return (dovecot.net_ip_family(address)) end)
   end
-  for _, text in ipairs { "", "a", "a\tb\nc\rd\001e", "\0011", "x\001", "\001t\001n\001r\001z", "a\001tb\tc" } do
+  for _, text in ipairs { "", "a", "a\tb\nc\rd\001e", "a\0b", "\0010x", "\t", "a\t\tb\t", "\0011", "x\001", "\001t\001n\001r\001z", "a\001tb\tc" } do
     probe("tabescape", function() return (dovecot.tabescape(text):gsub("\001", "^")) end)
     probe("tabunescape", function() return (dovecot.tabunescape(text):gsub("%c", "^")) end)
     probe("split_tabescaped", function()
@@ -267,6 +289,17 @@ local function lua()
   probe("package.path", function() return package.path end)
   probe("package.cpath", function() return package.cpath end)
   probe("arguments", function(...) return select("#", ...) end, nil, nil)
+  for _, name in ipairs { "coroutine", "debug", "io", "math", "os", "package", "string", "table", "utf8" } do
+    probe("library " .. name, function() return keys(_G[name]), package.loaded[name] == _G[name] end)
+  end
+  probe("in a coroutine", function()
+    local co = coroutine.wrap(function()
+      dovecot.event():log_info("PROBE event in a coroutine")
+      coroutine.yield(dovecot.set_flag(1, 2))
+      return "end"
+    end)
+    return co(), co()
+  end)
 end
 
 function auth_passdb_lookup(...)
