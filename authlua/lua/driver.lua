@@ -434,11 +434,22 @@ local function begin(fn, call, user, flags, password)
   return step(slot, resume(slot.coroutine, fn, call, user, flags, password))
 end
 
+-- What a metatable of the globals has in the place of a function that is none of them. Whether there is one to verify
+-- passwords, to list users or to call at the start, is for the globals alone to say; so it is in Dovecot, which dies of
+-- an error in here.
+local function inherited(name)
+  local ok, fn = core.protected(function() return globals[name] end)
+  return ok and type(fn) == "function" and fn or nil
+end
+
 -- Call the global function `name`. `flags` are the booleans of the request, nil for a list of users.
 local function start(name, call, user, flags, password)
   local fn = rawget(globals, name)
   if type(fn) ~= "function" then
-    return MISSING, name
+    fn = flags and inherited(name)
+    if not fn then
+      return MISSING, name
+    end
   end
   return begin(fn, call, user, flags, password)
 end
@@ -867,7 +878,10 @@ return {
   pcall = entry(function(name, ...)
     local fn = rawget(globals, name)
     if type(fn) ~= "function" then
-      return MISSING, name
+      fn = inherited(name)
+      if not fn then
+        return MISSING, name
+      end
     end
     return done(protected(fn, ...))
   end),

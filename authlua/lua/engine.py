@@ -73,7 +73,9 @@ class Engine:
             runtime.table_from({name.encode(): _guarded(calls, f) for name, f in callbacks(calls).items()}),
             runtime.table_from(_lua_options(runtime, calls, options)),
         )
-        self._parts = {part.stem: entries[b"add"](self._compiled(runtime, part), _NAME) for part in parts(options.version)}
+        self._parts = {
+            part.stem: entries[b"add"](self._compiled(runtime, part), _NAME) for part in parts(options.version)
+        }
         self._runtime: Any = runtime
         self._used = runtime.get_memory_used
         self._most = max(options.memory_limit - RESERVE, options.memory_limit // 2) if options.memory_limit else None

@@ -204,7 +204,10 @@ def read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ScriptError(f"access({path}) failed: {error.strerror}") from error
+        failed = (
+            f"lua_load({path}) failed: cannot open {path}" if os.access(path, os.F_OK) else f"access({path}) failed"
+        )
+        raise ScriptError(f"{failed}: {error.strerror}") from error
 
 
 def create(

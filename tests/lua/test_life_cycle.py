@@ -1,10 +1,13 @@
 """From the file to the last call: what runs when a script loads, what refuses it, what runs at the end."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
-from authlua.lua import load_passdb
+from authlua.lua import load_passdb, pcall, script_create_string, script_init, script_unref
 from tests.lua.conftest import SCRIPTS, Bench, listed, login, now
 
 V23, V24 = Dialect.V2_3, Dialect.V2_4
@@ -307,3 +310,30 @@ def test_2_4_0_takes_all_shapes(bench: Bench):
 def test_how_a_program_ended_is_told_as_in_dovecot(bench: Bench, version: str, program: str, ended: str) -> None:
     """Lua as it comes in the wheel does not know that it runs on POSIX, and tells the raw status."""
     assert bench.evaluate(f"return os.execute('{program}')", version=version) == ended
+
+
+def test_a_script_that_cannot_be_read_says_why(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As Lua says it, for there is such a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dir.lua").mkdir()
+    for name, said in {
+        "dir.lua": "lua_load(dir.lua) failed: cannot open dir.lua: Is a directory",
+        "dir.lua/x": "access(dir.lua/x) failed: No such file or directory",
+    }.items():
+        with pytest.raises(ScriptError, match=f"^{re.escape(f'passdb-lua: initialization failed: {said}')}$"):
+            load_passdb(name, log=bench.log, server_dialect=V23)
+
+
+def test_what_a_metatable_of_the_globals_says_is_no_end(bench: Bench):
+    """An error in there, which ends Dovecot, or a loop finds no function; a call by name finds what it gives."""
+    for index in ("error('x')", "while true do end"):
+        passdb = bench.passdb(f"setmetatable(_G, {{ __index = function() {index} end }})", loading=100_000)
+        with pytest.raises(ScriptError, match=r"^db-lua: 'auth_passdb_lookup' is not a function$"):
+            now(passdb.lookup(login()))
+        assert passdb.busy == 0
+    script = script_create_string(
+        "setmetatable(_G, { __index = { f = function(x) return x + 1 end } })", log=bench.log, dialect=V24
+    )
+    script_init(script)
+    assert pcall(script, "f", 1) == (2,)
+    script_unref(script)
