@@ -53,9 +53,16 @@ from authlua.sasl import (
 from authlua.secret import Secret
 from authlua.variables import compile_template
 from authlua.wishes import Ask, Compute, Sleep
+from authlua.wishes import Service as ServiceWish
 
 _STARTED = time.time()
 """When the server did; a reload makes another `Auth`, but no other server."""
+
+DNS_PATIENCE = 10.0
+"""Seconds that the name of the host to proxy to may take to be looked up, unless the passdb says otherwise."""
+
+DNS_SLOW = 0.5
+"""Seconds after which that is told to the log."""
 
 _NUL = "NUL in the client's data"
 
@@ -365,6 +372,9 @@ class Auth:
         request.log_name = "proxy"
         host = fields.get("host")
         if host is None:
+            if "proxy_maybe" in fields:
+                fields.discard("proxy_maybe")
+                fields["proxy"] = None
             for name, value in (("lip", request.lip), ("lport", str(request.lport) if request.lport else None)):
                 if value is not None:
                     fields[name] = value
@@ -374,10 +384,8 @@ class Auth:
             self._log("error", f"host and hostip are both IPs, but they don't match: {host}", request, {})
             return PassdbResult.INTERNAL_FAILURE
         if ip is None:
-            try:
-                ip = await Compute(_resolve, host)
-            except OSError as error:
-                self._log("error", f"DNS lookup for {host} failed: {error}", request, {})
+            ip = await self._resolve(request, host)
+            if ip is None:
                 return PassdbResult.INTERNAL_FAILURE
             fields["hostip"] = ip
         elif not _is_ip(ip):
@@ -397,6 +405,21 @@ class Auth:
                 if always:
                     fields["proxy"] = None
         return PassdbResult.OK
+
+    async def _resolve(self, request: AuthRequest, host: str) -> str | None:
+        """An address of *host*, unless it takes longer to find than ``proxy_timeout``."""
+        patience = request.passdb_fields.get("proxy_timeout") or ""
+        started = time.perf_counter()
+        seconds = float(int(patience)) if patience.isascii() and patience.isdigit() else DNS_PATIENCE
+        problem, _, addresses = await ServiceWish("dns", (host, seconds))
+        took = time.perf_counter() - started
+        if problem:
+            self._log("error", f"DNS lookup for {host} failed: {problem}", request, {})
+            return None
+        if took > DNS_SLOW:
+            self._log("warning", f"DNS lookup for {host} took {took:.3f} s", request, {})
+        first: str = addresses[0]
+        return first
 
     # --- lookups -------------------------------------------------------------
 
@@ -460,7 +483,7 @@ class Auth:
 
     def _note(self, level: str, text: str, request: AuthRequest) -> None:
         """Log *text*, if lines of that level are wanted of this request."""
-        if level == "error" or (self._verbose if level == "info" else self._debug) or request.debug:
+        if level in ("error", "warning") or (self._verbose if level == "info" else self._debug) or request.debug:
             self._log(level, text, request, {})
 
 
@@ -472,7 +495,3 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _resolve(host: str) -> str:
-    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])

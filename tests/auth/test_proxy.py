@@ -4,6 +4,7 @@ What needs no name to be looked up, tests/differential/test_fields.py asks Dovec
 """
 
 import ipaddress
+import time
 from typing import Any
 
 import pytest
@@ -12,24 +13,26 @@ from authlua.auth import new_request
 from authlua.dialect import Dialect
 from authlua.protocol import Fail, Ok
 from authlua.secret import Secret
-from authlua.wishes import Compute
+from authlua.services import fulfil
+from authlua.wishes import Service
 from tests.auth.fakes import House
 
 SENT = {"proxy": "y", "host": "mail.example", "port": "143"}
 
 
-def login(house: House, resolved: str | OSError, *, login: bool = True) -> tuple[Ok | Fail, list[str]]:
-    """The reply when the name of the host is *resolved* so, and the names that were looked up."""
+def login(house: House, resolved: str | OSError, *, login: bool = True) -> tuple[Ok | Fail, list[tuple[str, float]]]:
+    """The reply when the name of the host is *resolved* so, and which names were looked up for how long."""
     params = [("service", "imap"), ("lip", "192.0.2.1"), ("lport", "143"), ("rip", "192.0.2.7")]
     request = new_request(params, id=1, mech="PLAIN")
     core = house.auth.authenticate(request, Secret(b"\0t\0pass"), login=login)
-    names: list[str] = []
+    names: list[tuple[str, float]] = []
     try:
         wish = core.send(None)
         while True:
-            assert isinstance(wish, Compute)
-            names.append(wish.args[0])
-            wish = core.throw(resolved) if isinstance(resolved, OSError) else core.send(resolved)
+            assert isinstance(wish, Service)
+            assert wish.name == "dns"
+            names.append(wish.arguments)
+            wish = core.send((str(resolved), -2, []) if isinstance(resolved, OSError) else ("", 0, [resolved, "::1"]))
     except StopIteration as done:
         return done.value, names
 
@@ -42,7 +45,23 @@ def test_the_address_of_a_name_goes_along() -> None:
     """So that the login process looks up nothing."""
     reply, names = login(house(SENT), "192.0.2.9")
     assert dict(reply.fields)["hostip"] == "192.0.2.9"
-    assert names == ["mail.example"]
+    assert names == [("mail.example", 10)]
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("30", 30), ("soon", 10), ("", 10)])
+def test_the_passdb_says_how_long_a_name_may_take(value: str, seconds: float) -> None:
+    """``proxy_timeout``; without one, ten seconds."""
+    assert login(house({**SENT, "proxy_timeout": value}), "192.0.2.9")[1] == [("mail.example", seconds)]
+
+
+def test_a_name_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than half a second."""
+    for started, log in ((0.4, []), (0.6, [("warning", "DNS lookup for mail.example took 0.600 s")])):
+        clock = iter([0.0, started])
+        monkeypatch.setattr(time, "perf_counter", lambda clock=clock: next(clock))
+        site = house(SENT)
+        login(site, "192.0.2.9")
+        assert site.log == log
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
@@ -85,8 +104,9 @@ def test_a_socket_that_only_authenticates_proxies_nobody() -> None:
     assert dict(reply.fields) == {**SENT, "proxy": None}
 
 
-def test_the_real_resolver_gives_an_address() -> None:
-    """Of the machine itself."""
-    from authlua.auth.flow import _resolve
-
-    assert ipaddress.ip_address(_resolve("localhost")).is_loopback
+async def test_the_real_resolver_gives_an_address() -> None:
+    """Of the machine itself; a name that there is not is told as such."""
+    problem, _, addresses = await fulfil(Service("dns", ("localhost", 10.0)))
+    assert problem == ""
+    assert ipaddress.ip_address(addresses[0]).is_loopback
+    assert (await fulfil(Service("dns", ("\udcff", 10.0))))[0] != ""
