@@ -3,7 +3,7 @@
 Knows neither trio nor Lua; it names what it needs as `Passdb` and `Userdb`.
 """
 
-from authlua.auth.cache import CacheKey
+from authlua.auth.cache import Cache, CacheKey
 from authlua.auth.databases import (
     RULES,
     CredentialsKeeper,
@@ -25,6 +25,7 @@ __all__ = [
     "RULES",
     "Auth",
     "AuthOptions",
+    "Cache",
     "CacheKey",
     "CredentialsKeeper",
     "Log",

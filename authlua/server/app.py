@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from authlua.auth import Policy
+from authlua.auth import Cache, Policy
 from authlua.config import Settings
 from authlua.errors import ConfigError, ScriptError
 from authlua.logs import writer_of
@@ -66,6 +66,8 @@ class App:
         self._reloads_asked = self._reloads_begun = 0
         self._reload_error: str | None = None
         self._reloads = 0
+        self._cache_told: tuple[Cache, int, int] | None = None
+        """The cache whose hits and misses were told last, and how many that were."""
         self.tally = Finished(log)
 
     def next_cuid(self) -> int:
@@ -203,6 +205,18 @@ class App:
             **({"state": "up" if self.state.up else "down"} if self.state.shared else {}),
             **({} if cache is None else {"cache": cache.statistics()._asdict()}),
         }
+
+    def tell_cache(self) -> None:
+        """Log how the cache fares, hits and misses since this was last told."""
+        cache = self.core.auth.cache
+        if cache is None:
+            self.log.info("auth_cache_statistics", cache="off")
+            return
+        now = cache.statistics()
+        told = self._cache_told if self._cache_told is not None and self._cache_told[0] is cache else (cache, 0, 0)
+        self._cache_told = cache, now.hits, now.misses
+        counted = {**now._asdict(), "hits": now.hits - told[1], "misses": now.misses - told[2]}
+        self.log.info("auth_cache_statistics", **counted)
 
     # --- life ----------------------------------------------------------------
 

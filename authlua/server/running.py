@@ -144,7 +144,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
     async with trio.open_nursery() as nursery:
         app.tasks = nursery
         attach(app.ready, app.write_all)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2) as signals:
             nursery.start_soon(_obey, app, signals, stop)
             nursery.start_soon(app.ready.run)
             nursery.start_soon(expire, app.waits, app.ready, app.write_all, app.request_timeout)
@@ -186,6 +186,8 @@ async def _obey(app: App, signals: AsyncIterator[int], stop: trio.Event) -> None
     async for number in signals:
         if number == signal.SIGHUP:
             app.tasks.start_soon(_reload, app)
+        elif number == signal.SIGUSR2:
+            app.tell_cache()
         else:
             stop.set()
 

@@ -10,6 +10,7 @@ from authlua.auth import CacheKey, new_request
 from authlua.config import load
 from authlua.protocol import PassFound
 from authlua.server import Core, open_core
+from tests.auth import test_cache as test_auth
 from tests.auth.fakes import House, run
 from tests.server.living import living, login, read_until
 from tests.server.test_clients import auth
@@ -84,6 +85,23 @@ async def test_the_cache_is_flushed_and_counted(tmp_path: Path) -> None:
         await read_until(master, b"\n")
         await master.send_all(b"VERSION\t1\t0\nCACHE-FLUSH\t1\t*\n")
         assert (await read_until(master, b"OK\t1\t1\n")).endswith(b"OK\t1\t1\n")
+
+
+async def test_what_the_cache_did_is_told_since_the_last_time(tmp_path: Path) -> None:
+    """What SIGUSR2 asks for; the counters of the metrics go on."""
+    house = House({"t": {"password": "{PLAIN}pass"}}, placed=[{"cache_key": test_auth.key()}], cache_size=1 << 20)
+    async with living(tmp_path, house.auth) as server:
+        client = await login(server)
+        server.app.tell_cache()
+        await client.send_all(auth(1, "t") + auth(2, "t") + auth(3, "t"))
+        await read_until(client, b"OK\t3\tuser=t\n")
+        server.app.tell_cache()
+        await client.send_all(auth(4, "t"))
+        await read_until(client, b"OK\t4\tuser=t\n")
+        server.app.tell_cache()
+        told = [(one["hits"], one["misses"], one["entries"]) for one in server.events("auth_cache_statistics")]
+        assert told == [(0, 0, 0), (2, 1, 1), (1, 0, 1)]
+        assert server.app.status()["cache"]["hits"] == 3  # type: ignore[index]
 
 
 async def test_a_reload_begins_with_an_empty_cache(tmp_path: Path) -> None:
