@@ -82,6 +82,8 @@ class FieldSetter:
         }
         if dialect is Dialect.V2_4:
             self._special.update({name: partial(self._check_fingerprint, name) for name in FINGERPRINTS})
+        self._renamed = False
+        """The log has been told of the one field that has another name now."""
         self._ordinary: dict[str, str] = {}
         """Names seen before that mean nothing to us, so that no rule need be tried on them again: the userdb field
         that one is for, ``""`` if it is for none."""
@@ -149,8 +151,8 @@ class FieldSetter:
             if kept is None:
                 return
             name = kept
-        if name == " ":
-            return  # what Dovecot's cache writes when there is nothing
+        if name in ("", " "):
+            return  # the latter is what Dovecot's cache writes when there is nothing; the former is no name
         if name == "tempfail":
             request.tempfail = True
         elif name in ("user", "username", "domain"):
@@ -159,6 +161,9 @@ class FieldSetter:
             for key, imported in _imported(value):
                 self.set_userdb_field(request, key, imported)
         elif name == "system_user":
+            if not self._renamed:
+                self._renamed = True
+                self._note("warning", "Replace system_user with system_groups_user", request)
             fields["system_groups_user"] = value
         else:
             fields[name] = value
@@ -256,8 +261,8 @@ def delay_until(value: str) -> float | None:
 
     `None` when the value is no ``TIME[+RANDOM]``, or too far ahead.
     """
-    text, _, spread = value.partition("+")
-    if not text.isdecimal() or not (spread or "0").isdecimal():
+    text, plus, spread = value.partition("+")
+    if not text.isdecimal() or (plus and not spread.isdecimal()):
         return None
     latest = int(time.time()) + MAX_DELAY
     if int(text) > latest:

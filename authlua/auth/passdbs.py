@@ -205,7 +205,7 @@ class PassdbChain:
         if result is not OK:
             return result
         result = self._judge_stored(entry, request, reply)
-        if result is not OK or request.skip_password_check:
+        if result is not OK or request.skip_password_check or "noauthenticate" in request.passdb_fields:
             return result
         return await self._compare(entry, request, password)
 
@@ -271,6 +271,8 @@ class PassdbChain:
 
         ``core:2.3.21.1:src/auth/passdb-lua.c:passdb_lua_lookup``
         """
+        if entry.driver != "lua":
+            return self._judge_set(entry, request)
         stored: str | None = None
         for name, value in reply.fields:
             if name == "password":
@@ -281,6 +283,24 @@ class PassdbChain:
                 self._info(entry, request, "nopassword given and password is not empty")
                 return PASSWORD_MISMATCH
         elif "nopassword" not in request.passdb_fields and not request.skip_password_check:
+            self._info(entry, request, "No password returned (and no nopassword)")
+            return PASSWORD_MISMATCH
+        return OK
+
+    def _judge_set(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+        """The same where Dovecot's passdb sets its password as it sets any field: of a password and ``nopassword``,
+        2.3 believes the former, and 2.4 the latter.
+
+        ``core:2.3.21.1:src/auth/auth-request.c:auth_request_set_field``
+        """
+        fields = request.passdb_fields
+        if request.credentials and "nopassword" in fields and "noauthenticate" not in fields:
+            if self._dialect is Dialect.V2_3:
+                self._log("error", "nopassword set but password is non-empty", request, {"passdb": entry.name})
+                fields.discard("nopassword")
+            else:
+                request.credentials = ""
+        if not request.credentials and "nopassword" not in fields and not request.skip_password_check:
             self._info(entry, request, "No password returned (and no nopassword)")
             return PASSWORD_MISMATCH
         return OK
@@ -338,8 +358,10 @@ class PassdbChain:
     ) -> PassdbResult:
         """What *step* comes to, from the cache where it is known (``core:2.3.21.1:src/auth/passdb-cache.c``)."""
         found = cache.find(key)
-        self._note(entry, request, f"cache hit: {found}" if found is not None else "cache miss")
-        if found is not None:
+        if found is None:
+            self._note(entry, request, "cache miss" if cache.any_age(key) is None else "cache expired")
+        else:
+            self._note(entry, request, f"cache hit: {found}")
             request.cached = True
             result = await self._use(cache, found, entry, request, step)
             if result is not None:

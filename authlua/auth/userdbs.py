@@ -92,10 +92,15 @@ class UserdbChain:
         request.userdb_fields.snapshot()
         found = failed = False
         result = USER_UNKNOWN
+        last = self._entries[0]
         for entry in self._entries:
             # the first is always asked (seen on 2.3.19.1 and 2.4.1)
-            if entry is not self._entries[0] and entry.skipped(found=found):
-                continue
+            if entry is not self._entries[0]:
+                if entry.skipped(found=found):
+                    continue
+                if result is not OK:
+                    request.userdb_fields.rollback()
+            last = entry
             request.log_name = entry.name
             if self._observe is not None:
                 self._observe("auth_userdb_request_started", request, self._about[entry.id], 0)
@@ -114,13 +119,17 @@ class UserdbChain:
                 found = rule.success
             if result is OK:
                 request.userdb_fields.snapshot()
-            else:
-                request.userdb_fields.rollback()
             if not rule.go_on or request.tempfail:
                 break
             if result is INTERNAL_FAILURE:
                 failed = request.userdbs_seen_internal_failure = True
         request.log_name = ""
+        if result is not OK:
+            if self._dialect is not Dialect.V2_3:
+                request.userdb_fields.rollback()
+            elif found and not request.tempfail and not self._expand(last, last.override_fields, request):
+                # 2.3 gives the user, whoever found them, what the last one was asked with, too
+                return INTERNAL_FAILURE
         if found:
             return OK
         if failed or result is INTERNAL_FAILURE:
@@ -168,8 +177,10 @@ class UserdbChain:
     def tell_missing(self, request: AuthRequest) -> None:
         """The user has logged in, and nobody knows where the mail is."""
         last = self._entries[-1]
-        request.log_name = last.name
-        text = f"user not found from {'userdb' if len(self._entries) == 1 else 'any userdbs'}"
+        is_2_3 = self._dialect is Dialect.V2_3
+        alone = is_2_3 and len(self._entries) == 1
+        request.log_name = last.name if alone else "" if is_2_3 else "auth"
+        text = f"user not found from {'userdb' if alone else 'any userdbs'}"
         self._log("error", text, request, {"userdb": last.name})
         request.log_name = ""
 
@@ -179,9 +190,12 @@ class UserdbChain:
         if found is not None:
             request.cached = True
             self._note(entry, request, f"userdb cache hit: {found}")
+            if found.fields is None and self._dialect is Dialect.V2_3:
+                # should the user be found elsewhere, these stay
+                self._expand(entry, entry.default_fields, request)
             return self._use(found, request)
         request.cached = False
-        self._note(entry, request, "userdb cache miss")
+        self._note(entry, request, f"userdb cache {'miss' if cache.any_age(key) is None else 'expired'}")
         user = request.user
         result = await self._ask(entry, request)
         fields = request.userdb_fields

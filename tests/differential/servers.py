@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ class Server(Protocol):
     sockets: dict[str, Path]
 
     def log(self) -> str: ...
+
+    def wait_for_log(self, text: str) -> str: ...
 
 
 class Authlua:
@@ -196,7 +199,7 @@ class AuthClient:
         for params in requests:
             self._id += 1
             line = "\t".join(["AUTH", str(self._id), mech, "service=imap", *params])
-            self._connection.send(line.encode() + b"\n")
+            self._connection.send(line.encode("utf-8", "surrogateescape") + b"\n")
         replies: dict[int, str] = {}
         while len(replies) < len(requests):
             line_ = self._connection.receive()
@@ -246,3 +249,25 @@ class MasterClient:
             word, _, *rest = line.decode("utf-8", "surrogateescape").split("\t")
             lines.append("\t".join([word, *rest]))
         return lines
+
+
+def plain(reply: str) -> str:
+    """Fields in the order of their names, as doveconf 2.4 prints them; without the empty ones of 2.3."""
+    word, *fields = reply.split("\t")
+    return " ".join([word, *sorted(filter(None, fields))])
+
+
+def session(server: Server, user: str, password: str) -> str:
+    """A login on the login socket, and what the mail process then hears of the user."""
+    with (
+        RawConnection.connect(server.sockets["login"]) as login,
+        RawConnection.connect(server.sockets["master"]) as master,
+    ):
+        cookie = login.handshake(pid=os.getpid()).cookie
+        response = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        (reply,) = login.ask(f"AUTH\t1\tPLAIN\tservice=imap\trip=192.0.2.7\tresp={response}")
+        master.handshake(minor=1)
+        if not reply.startswith(b"OK"):
+            return reply.decode()
+        (found,) = master.ask(f"REQUEST\t1\t{os.getpid()}\t1\t{cookie}")
+        return plain(reply.decode()) + " | " + plain(found.decode())

@@ -14,8 +14,16 @@ import pytest
 
 from authlua.cli.peer import authenticate
 from authlua.cli.sasl import CLIENTS, Identity
-from authlua.conformance.raw import RawConnection
-from tests.differential.servers import DOVECOTS, AuthClient, Imported, MasterClient, Server, answered_alike
+from tests.differential.servers import (
+    DOVECOTS,
+    AuthClient,
+    Imported,
+    MasterClient,
+    Server,
+    answered_alike,
+    plain,
+    session,
+)
 from tests.reference.dovecot import why_not
 from tests.services.imap_server import ImapServer
 
@@ -51,38 +59,16 @@ def transcript(server: Server, site: Site) -> dict[str, str]:
         client = CLIENTS[mech](Identity(user.encode(), password.encode(), target.encode()))
         reply = authenticate(str(server.sockets["client"]), mech, list(site.params), client)
         fields = [name if value is None else f"{name}={value}" for name, value in reply.fields]
-        said[f"{mech} {user} {password} {target}"] = _plain("\t".join([reply.word, *fields]))
+        said[f"{mech} {user} {password} {target}"] = plain("\t".join([reply.word, *fields]))
     for user, password in site.sessions:
-        said[f"session {user}"] = _session(server, user, password)
+        said[f"session {user}"] = session(server, user, password)
     with MasterClient(server) as master:
         for user in site.users:
             if user == "*":
                 said["LIST"] = " ".join(sorted(master.list_users()))
             else:
-                said |= {f"{command} {user}": _plain(master.ask(command, user)) for command in ("USER", "PASS")}
+                said |= {f"{command} {user}": plain(master.ask(command, user)) for command in ("USER", "PASS")}
     return said
-
-
-def _plain(reply: str) -> str:
-    """Fields in the order of their names, as doveconf 2.4 prints them; without the empty ones of 2.3."""
-    word, *fields = reply.split("\t")
-    return " ".join([word, *sorted(filter(None, fields))])
-
-
-def _session(server: Server, user: str, password: str) -> str:
-    """A login on the login socket, and what the mail process then hears of the user."""
-    with (
-        RawConnection.connect(server.sockets["login"]) as login,
-        RawConnection.connect(server.sockets["master"]) as master,
-    ):
-        cookie = login.handshake(pid=os.getpid()).cookie
-        response = b64encode(f"\0{user}\0{password}".encode()).decode()
-        (reply,) = login.ask(f"AUTH\t1\tPLAIN\tservice=imap\trip=192.0.2.7\tresp={response}")
-        master.handshake(minor=1)
-        if not reply.startswith(b"OK"):
-            return reply.decode()
-        (found,) = master.ask(f"REQUEST\t1\t{os.getpid()}\t1\t{cookie}")
-        return _plain(reply.decode()) + " | " + _plain(found.decode())
 
 
 LUA_2_3 = """
