@@ -3,8 +3,8 @@
 A thread takes a job, leaves its outcome in a deque and rings a bell, an eventfd that stands in the epoll set beside the
 sockets. So a login that waits for its hash is an errand, as one that waits for a worker: it costs no task, and all
 hashes that are done by the time somebody looks go on in one batch. The libraries that hash let Python run meanwhile.
-In a flood, when the threads have more before them than they can begin, nobody rings: to wake the server for each of a
-thousand hashes a second would cost a tenth of the processors, so it looks for itself.
+To wake the server for each of a thousand hashes a second would cost a tenth of the processors: a thread that has
+another job to go on with leaves ringing to the next, unless nobody has rung for a while.
 
 Few jobs are with the threads at a time, just so many that none runs dry; the others wait here, in turn by whom they
 are for. A client that sends a flood of logins delays its own.
@@ -23,7 +23,7 @@ import trio
 from authlua.server.ready import Ready
 from authlua.wishes import Errand, Hash, Outcome, Unfulfilled
 
-AHEAD = 0.016
+AHEAD = 0.024
 """Seconds for which each thread is given jobs, so that it has some to go on with while the server is busy."""
 
 LEAST_AHEAD, MOST_AHEAD = 2, 16
@@ -32,8 +32,8 @@ LEAST_AHEAD, MOST_AHEAD = 2, 16
 MOST_WAITING = 100_000
 """Jobs that may wait; those beyond fail at once."""
 
-TICK = 0.008
-"""Seconds between two looks for outcomes in a flood."""
+QUIET = 0.012
+"""Seconds for which the bell rests once it has rung, while no thread runs out of jobs."""
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks for jobs that have waited too long."""
@@ -90,7 +90,7 @@ class Hasher:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._waiting: OrderedDict[Hashable, deque[HashJob]] = OrderedDict()
         self._waiting_count = 0
-        self._usual = TICK
+        self._usual = AHEAD
         """Seconds that a hash has taken lately."""
         self._room = LEAST_AHEAD * self._threads
         """Jobs that may be with the threads."""
@@ -99,11 +99,11 @@ class Hasher:
         self._done: deque[HashJob] = deque()
         self._bell = -1
         self._rung = False
+        self._quiet_until = 0.0
         self._closed = False
         self._alive = 0
         self._ending = Lock()
         self._filled = trio.Event()
-        self._flooded = trio.Event()
 
     def job(self, wish: Hash, *, for_whom: Hashable) -> HashJob:
         """The errand that makes *wish* come true, in turn with the jobs of others than *for_whom*."""
@@ -155,16 +155,18 @@ class Hasher:
     def _work(self) -> None:
         take, done = self._given.get, self._done.append
         while (job := take()) is not None:
+            begun = perf_counter()
             if job.report is not None:
-                begun = perf_counter()
                 try:
                     job.outcome = Outcome(job.function(*job.args))
                 except Exception as failure:
                     job.outcome = Outcome(failure=failure)
-                job.took = perf_counter() - begun
+            now = perf_counter()
+            job.took = now - begun
             done(job)
-            if not self._rung:
+            if not self._rung and (now >= self._quiet_until or self._given.empty()):
                 self._rung = True
+                self._quiet_until = now + QUIET
                 os.eventfd_write(self._bell, 1)
         with self._ending:
             self._alive -= 1
@@ -176,13 +178,9 @@ class Hasher:
         return self._bell
 
     def ready(self, events: int) -> None:
-        """Go on with what waited for the hashes that are done; without *events* the bell did not ring."""
-        if events:
-            os.eventfd_read(self._bell)
-            if self._is_flood:
-                self._flooded.set()  # the bell is left as rung, so nobody rings it
-            else:
-                self._rung = False  # before looking, so that what is done from now on rings again
+        """The bell has rung: go on with what waited for the hashes that are done."""
+        os.eventfd_read(self._bell)
+        self._rung = False  # before looking, so that what is done from now on rings again
         done = [self._done.popleft() for _ in range(len(self._done))]
         self._out.difference_update(done)
         for job in done:
@@ -200,29 +198,10 @@ class Hasher:
         """How many jobs are not done yet."""
         return len(self._out) + self._waiting_count
 
-    @property
-    def _is_flood(self) -> bool:
-        """Hashes are quick, and the threads have enough of them to go on with until the next look."""
-        return self._usual < TICK and (len(self._out) / self._threads - 1) * self._usual > TICK
-
     # --- life ----------------------------------------------------------------
 
     async def run(self) -> None:
-        """Let jobs fail that have waited too long, and look for outcomes in a flood, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_time)
-            while True:
-                await self._flooded.wait()
-                done = 1
-                while done and self._is_flood:
-                    await trio.sleep(TICK)
-                    done = len(self._done)  # hashes that take longer than this may as well ring
-                    self._ready.serve([(self._bell, 0)])
-                self._flooded = trio.Event()
-                self._rung = False
-                self._ready.serve([(self._bell, 0)])  # what was done since the last look has not rung
-
-    async def _watch_time(self) -> None:
+        """Let jobs fail that have waited too long, until cancelled."""
         while True:
             if not self._out:
                 self._filled = trio.Event()

@@ -93,8 +93,8 @@ async def test_every_job_is_done_once(room: Room) -> None:
 
 
 async def test_in_a_flood_many_outcomes_are_told_at_a_time(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody rings for each; none is lost, and when there are few again each is told at once."""
-    monkeypatch.setattr(hashing, "TICK", 0.05)
+    """The bell rests between; no outcome is lost, and when there are few again each is told at once."""
+    monkeypatch.setattr(hashing, "QUIET", 0.05)
     monkeypatch.setattr(hashing, "AHEAD", 1.0)
     monkeypatch.setattr(hashing, "MOST_AHEAD", 1000)
     for _ in range(300):
