@@ -13,11 +13,13 @@ import base64
 import errno
 import json
 import os
+import re
 import select
 import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from time import time
@@ -25,8 +27,11 @@ from typing import Any, NamedTuple
 
 import trio
 
+from authlua.services import dns
 from authlua.services.errands import Watcher, attached
 from authlua.services.http_codec import BadRequest, BadResponse, Header, Limits, ResponseReader, encode_request
+from authlua.services.http_tls import BadOptions, TlsOptions, suite_allowed, tls_contexts
+from authlua.services.rawlog import Rawlog
 from authlua.urls import Url, parse_url
 from authlua.wishes import Errand, Outcome
 
@@ -43,6 +48,12 @@ ABORTED, BAD_URL, NO_HOST, NO_CONNECTION, BAD_REDIRECT, LOST, BAD_RESPONSE, TIME
 
 _KINDS = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}
 """Whose limits a method has; all others write."""
+
+_LARGEST = 2**31 - 1
+"""Bytes that a socket's buffer can be asked to have."""
+
+_ADDRESS = re.compile(r"[0-9.]+|.*:.*")
+"""A host that need not be looked up."""
 
 BAD_STATUS = "Invalid HTTP status code in response"
 
@@ -64,6 +75,8 @@ class Options(NamedTuple):
     """What a client was told; the names are those of 2.4, all times are seconds and 0 means none."""
 
     user_agent: str = ""
+    rawlog_dir: str = ""
+    """Where all that is sent and received is written down; see `rawlog`."""
     max_idle_time: float = 0
     """How long a connection is kept for the next request; 0: `IDLE_TIME`."""
     auto_redirect: bool = True
@@ -74,6 +87,8 @@ class Options(NamedTuple):
     write_request_max_attempts: int = 0
     delete_request_max_attempts: int = 0
     max_connect_attempts: int = 0
+    max_parallel_connections: int = 0
+    """To one place at a time; 0: as many as there are requests."""
     connect_backoff_time: float = 0.1
     connect_backoff_max_time: float = 60
     request_absolute_timeout: float = 0
@@ -85,6 +100,15 @@ class Options(NamedTuple):
     soft_connect_timeout: float = 0
     """After this long the host's next address is tried; 0: after the whole connect timeout."""
     max_auto_retry_delay: float = 0
+    dns_client_socket_path: str = ""
+    """Where Dovecot's ``dns-client`` service looks names up; empty: the system's resolver does."""
+    dns_client_timeout: float = 0
+    """0: the connect timeout, or the request's."""
+    dns_ttl: float = 0
+    """How long an address is remembered."""
+    socket_send_buffer_size: int = 0
+    socket_recv_buffer_size: int = 0
+    """Bytes; 0: what the system thinks fit."""
     response_hdr_max_size: int = 0
     response_hdr_max_field_size: int = 0
     response_hdr_max_fields: int = 0
@@ -93,14 +117,17 @@ class Options(NamedTuple):
     proxy_username: str = ""
     proxy_password: str = ""
     proxy_ssl_tunnel: bool = True
-    ssl_client_ca_file: str = ""
-    ssl_client_ca_dir: str = ""
-    ssl_client_cert_file: str = ""
-    ssl_client_key_file: str = ""
-    ssl_client_key_password: str = ""
-    ssl_client_require_valid_cert: bool = True
-    ssl_cipher_list: str = ""
-    ssl_min_protocol: str = ""
+    tls: TlsOptions = TlsOptions()
+
+
+class Note(NamedTuple):
+    """An event of a request, to be logged."""
+
+    level: str
+    text: str
+    name: str = ""
+    fields: tuple[str | int, ...] = ()
+    """Keys and values by turns."""
 
 
 class Answer(NamedTuple):
@@ -113,6 +140,8 @@ class Answer(NamedTuple):
     payload: bytes
     problem: str
     """Why *payload* is not all of it; empty when it is."""
+    notes: tuple[Note, ...] = ()
+    """What happened on the way, if anybody wants to know."""
 
 
 class Request(NamedTuple):
@@ -125,25 +154,29 @@ class Request(NamedTuple):
     """Ask with ``Expect: 100-continue`` before sending the payload."""
     headers: Sequence[Header]
     """What the script added; these replace ours."""
+    number: int = 0
+    """What it is called in the notes; 0: nobody wants to hear of more than problems."""
 
 
 async def submit(
-    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes
+    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes, number: int = 0
 ) -> Answer:
     """Send a request and give its answer.
 
     Args:
         options: a JSON object with the names of `Options`. Requests with the same share connections.
         headers: as in `Answer`.
+        number: not 0 when the answer is to come with notes.
     """
-    return await _client(options).submit(_request(method, url, payload, expect, headers))
+    request = _request(method, url, payload, expect, headers)
+    return await _client(options).submit(request._replace(number=number) if number else request)
 
 
 def exchange(
-    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes
+    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes, number: int = 0
 ) -> "Exchange | None":
     """The same as an errand, if there is a connection for it."""
-    if attached.get(None) is None or (expect and payload):
+    if attached.get(None) is None or number or (expect and payload):
         return None
     client = _client(options)
     request = _request(method, url, payload, expect, headers)
@@ -157,8 +190,13 @@ def _client(options: bytes) -> "Client":
         _clients.set(clients)
     client = clients.get(options)
     if client is None:
-        client = clients[options] = Client(Options(**json.loads(options)))
+        client = clients[options] = Client(_options(json.loads(options)))
     return client
+
+
+def _options(said: dict[str, Any]) -> Options:
+    tls = {name: said.pop(name) for name in TlsOptions._fields if name in said}
+    return Options(**said, tls=TlsOptions(**tls))
 
 
 def _request(method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes) -> Request:
@@ -178,6 +216,10 @@ class _GivenUp(Exception):
     def __init__(self, status: int, reason: str) -> None:
         self.status = status
         self.reason = reason
+
+
+class _NoCurve(_GivenUp):
+    """The same, perhaps because the server does not know the curve."""
 
 
 class _Lost(Exception):
@@ -200,6 +242,10 @@ class _Connection:
         """A request was answered on it before."""
         self.owing = False
         """A request was answered before all of it was sent."""
+
+    def problems(self) -> list[Note]:
+        """What is to be logged about it; it is told once."""
+        return []
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -284,6 +330,55 @@ class _Connection:
         self._sock.close()
 
 
+class _Recorded(_Connection):
+    """One with a raw log."""
+
+    __slots__ = ("_problems", "_rawlog")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        stream: trio.SSLStream[trio.SocketStream] | None,
+        rawlog: Rawlog | None,
+        *problems: Note,
+    ) -> None:
+        super().__init__(sock, stream)
+        self._rawlog = rawlog
+        self._problems = [*problems]
+
+    def problems(self) -> list[Note]:
+        problems, self._problems = self._problems, []
+        return problems
+
+    async def send(self, data: bytes) -> None:
+        await super().send(data)
+        if self._rawlog is not None:
+            await self._write(self._rawlog.sent, data)
+
+    async def receive(self) -> bytes:
+        data = await super().receive()
+        if self._rawlog is not None:
+            await self._write(self._rawlog.received, data)
+        return data
+
+    async def _write(self, write: Callable[[bytes], None], data: bytes) -> None:
+        with trio.CancelScope(shield=True):  # what has come must not be lost
+            try:
+                await trio.to_thread.run_sync(write, data)
+            except OSError as error:
+                self._problems.append(Note("error", f"write({error.filename}) failed: {error.strerror}"))
+                self._end_rawlog()
+
+    def end(self) -> None:
+        super().end()
+        self._end_rawlog()
+
+    def _end_rawlog(self) -> None:
+        rawlog, self._rawlog = self._rawlog, None
+        if rawlog is not None:
+            rawlog.close()
+
+
 class Client:
     """Requests with one set of options, and the connections they leave open."""
 
@@ -309,8 +404,11 @@ class Client:
             len(patience) == 1
             and max(patience) <= LONGEST_ERRAND
             and not (self.has_proxy or options.request_absolute_timeout)
+            and not (options.rawlog_dir or options.max_parallel_connections)
         )
         """Its requests have one time limit, and go where they say."""
+        self._turns: dict[tuple[bool, str, int], trio.Semaphore] = {}
+        self._addresses: dict[str, tuple[float, list[str]]] = {}
         self._waiting: deque[tuple[float, Exchange]] = deque()
         self._alarm = trio.CancelScope()
 
@@ -321,28 +419,31 @@ class Client:
     async def submit(self, request: Request) -> Answer:
         """Send *request*, again if need be, to wherever it is redirected."""
         queued = trio.current_time()
+        submission = _Submission(self, self._options, request, queued)
         absolute = self._options.request_absolute_timeout
         if not absolute:
-            return await self.answer(_Submission(self, self._options, request, queued))
+            return await submission.answer()
         with trio.move_on_at(queued + absolute):
-            return await self.answer(_Submission(self, self._options, request, queued))
+            return await submission.answer()
         waited = trio.current_time() - queued
         reason = f"Absolute request timeout expired (Request queued {waited:.3f} secs ago)"
-        return Answer(TIMED_OUT, reason.encode(), b"", b"", "")
+        return submission.ended(given_up(TIMED_OUT, reason))
 
     async def carry_on(self, request: Request, queued: float, first: "Answer | _Lost | None") -> Answer:
         """Send *request*, of which *first* has come the first time it was sent; `None`: it may not have been sent."""
-        return await self.answer(_Submission(self, self._options, request, queued), first)
-
-    @staticmethod
-    async def answer(submission: "_Submission", first: "Answer | _Lost | None" = None) -> Answer:
-        """What *submission* comes to."""
-        try:
-            return await submission.run(first)
-        except _GivenUp as end:
-            return given_up(end.status, end.reason)
+        return await _Submission(self, self._options, request, queued).answer(first)
 
     # -- connections
+
+    def turn(self, url: Url) -> AbstractAsyncContextManager[Any]:
+        """The right to have a connection to where *url* is."""
+        most = self._options.max_parallel_connections
+        if not most:
+            return nullcontext()
+        turns = self._turns.get(url[:3])
+        if turns is None:
+            turns = self._turns[url[:3]] = trio.Semaphore(most)
+        return turns
 
     async def connection(self, url: Url, patience: float) -> _Connection:
         """An idle connection to where *url* is, or a new one."""
@@ -443,6 +544,21 @@ class Client:
     async def _connect(self, url: Url, patience: float) -> _Connection:
         options = self._options
         patience = options.connect_timeout or patience
+        if not url.secure:
+            return await self._open(url, patience, None)
+        try:
+            contexts = tls_contexts(options.tls)
+        except BadOptions as error:
+            raise _GivenUp(NO_CONNECTION, str(error)) from error
+        for context in contexts[:-1]:
+            try:
+                return await self._open(url, patience, context)
+            except _NoCurve:
+                continue
+        return await self._open(url, patience, contexts[-1])
+
+    async def _open(self, url: Url, patience: float, context: ssl.SSLContext | None) -> _Connection:
+        options = self._options
         if options.proxy_socket_path:
             sock = await self._dial(socket.AF_UNIX, options.proxy_socket_path, options.proxy_socket_path, patience)
         else:
@@ -450,36 +566,59 @@ class Client:
         try:
             if self._proxy is not None and url.secure and options.proxy_ssl_tunnel:
                 await self._tunnel(_Connection(sock), url, patience)
-            if url.secure:
-                return await self._encrypt(sock, url, patience)
+            stream = None if context is None else await self._encrypt(sock, url, patience, context)
+            return await self._recorded(sock, stream) if options.rawlog_dir else _Connection(sock, stream)
         except BaseException:
             sock.close()
             raise
-        return _Connection(sock)
+
+    async def _recorded(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> _Connection:
+        try:
+            return _Recorded(sock, stream, await trio.to_thread.run_sync(Rawlog, self._options.rawlog_dir))
+        except OSError as error:
+            level = "debug" if isinstance(error, FileNotFoundError | PermissionError) else "error"
+            problem = f"http_client_rawlog_dir: creat({error.filename}) failed: {error.strerror}"
+            return _Recorded(sock, stream, None, Note(level, problem))
 
     async def _reach(self, url: Url, patience: float) -> socket.socket:
         """A connection to one of the host's addresses, tried in turn."""
-        try:
-            found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise _GivenUp(NO_HOST, f"Failed to lookup host {url.host}: {error.strerror}") from error
+        found = await self._look_up(url.host, patience)
         soft = self._options.soft_connect_timeout or patience
-        for number, (family, _, _, _, address) in enumerate(found, 1):
+        for number, address in enumerate(found, 1):
+            family, shown = (socket.AF_INET6, f"[{address}]") if ":" in address else (socket.AF_INET, address)
             try:
-                shown = f"[{address[0]}]:{url.port}" if ":" in str(address[0]) else f"{address[0]}:{url.port}"
-                return await self._dial(family, address, shown, soft if number < len(found) else patience)
+                place = (address, url.port)
+                return await self._dial(family, place, f"{shown}:{url.port}", soft if number < len(found) else patience)
             except _GivenUp:
                 if number == len(found):
                     raise
         raise _GivenUp(NO_HOST, f"Failed to lookup host {url.host}: no address")
 
-    @staticmethod
-    async def _dial(family: int, address: Any, shown: str, patience: float) -> socket.socket:
+    async def _look_up(self, host: str, patience: float) -> list[str]:
+        """The addresses of *host*."""
+        options = self._options
+        until, found = self._addresses.get(host, (0.0, []))
+        if trio.current_time() < until:
+            return found
+        service = "" if _ADDRESS.fullmatch(host) else options.dns_client_socket_path
+        problem, _, found = await dns.submit(host, options.dns_client_timeout or patience, service)
+        if problem:
+            raise _GivenUp(NO_HOST, f"Failed to lookup host {host}: {problem}")
+        if options.dns_ttl:
+            self._addresses[host] = trio.current_time() + options.dns_ttl, found
+        return found
+
+    async def _dial(self, family: int, address: Any, shown: str, patience: float) -> socket.socket:
+        options = self._options
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             if family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if options.socket_send_buffer_size:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(options.socket_send_buffer_size, _LARGEST))
+            if options.socket_recv_buffer_size:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(options.socket_recv_buffer_size, _LARGEST))
             problem = sock.connect_ex(address)
             if problem in (errno.EINPROGRESS, errno.EAGAIN):
                 with trio.fail_after(patience):
@@ -497,21 +636,25 @@ class Client:
             raise _GivenUp(NO_CONNECTION, f"connect({shown}) failed: {os.strerror(problem)}")
         return sock
 
-    async def _encrypt(self, sock: socket.socket, url: Url, patience: float) -> _Connection:
+    async def _encrypt(
+        self, sock: socket.socket, url: Url, patience: float, context: ssl.SSLContext
+    ) -> trio.SSLStream[trio.SocketStream]:
         place = url.place
         try:
             plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-            encrypted = trio.SSLStream(plain, _tls(self._options), server_hostname=url.host, https_compatible=True)
+            encrypted = trio.SSLStream(plain, context, server_hostname=url.host, https_compatible=True)
             with trio.fail_after(patience):
                 await encrypted.do_handshake()
         except trio.TooSlowError:
             reason = f"SSL handshaking with {place} failed: Connection timed out in {patience:.3f} secs"
             raise _GivenUp(NO_CONNECTION, reason) from None
         except trio.BrokenResourceError as error:
-            raise _GivenUp(NO_CONNECTION, f"SSL handshaking with {place} failed: {error.__cause__}") from error
-        except OSError as error:  # what the options name is no good
-            raise _GivenUp(NO_CONNECTION, f"Couldn't initialize SSL: {error}") from error
-        return _Connection(sock, encrypted)
+            kind = _NoCurve if "HANDSHAKE_FAILURE" in str(error.__cause__) else _GivenUp
+            raise kind(NO_CONNECTION, f"SSL handshaking with {place} failed: {error.__cause__}") from error
+        if not suite_allowed(self._options.tls, encrypted.cipher()):
+            reason = f"SSL handshaking with {place} failed: {encrypted.cipher()[0]} is not in ssl_cipher_suites"
+            raise _GivenUp(NO_CONNECTION, reason)
+        return encrypted
 
     async def _tunnel(self, connection: _Connection, url: Url, patience: float) -> None:
         """Have the proxy pass everything on to where *url* is (RFC 9110 section 9.3.6)."""
@@ -574,11 +717,54 @@ class _Submission:
         self._queued = queued
         self._sent = queued
         self._attempts = 0
+        self._redirects = 0
         self._max_attempts, self._timeout = client.patience(request.method)
+        self._notes: list[Note] = []
+        self._label = ""
+        if request.number:
+            self._label = f"[Req{request.number}: {request.method} {_shown(request.url)}]"
+        self._asked = queued
+        """When it was sent the last time."""
+        self._bytes_in = self._bytes_out = 0
+        self._seen = False
+        """The head of the answer has been noted."""
 
-    async def run(self, first: "Answer | _Lost | None" = None) -> Answer:
+    async def answer(self, first: "Answer | _Lost | None" = None) -> Answer:
         """Its answer, of which *first* is what came of the first attempt if that was made elsewhere."""
-        redirects = 0
+        try:
+            return self.ended(await self._run(first))
+        except _GivenUp as end:
+            return self.ended(given_up(end.status, end.reason))
+
+    def ended(self, answer: Answer) -> Answer:
+        """*answer* with what is to be logged about it."""
+        text = (
+            "Finished"
+            if answer.status < ABORTED
+            else f"Error: {answer.status} {answer.reason.decode('utf-8', 'replace')}"
+        )
+        self._note(text, "http_request_finished", answer.status)
+        return answer._replace(notes=tuple(self._notes)) if self._notes else answer
+
+    def _note(self, text: str, name: str = "", status: int = 0, *, again: int = 0) -> None:
+        """Note an event for those who want to know; with a *name* it tells what there is to count.
+
+        Args:
+            again: 1 when another attempt follows.
+        """
+        request = self._request
+        if not request.number:
+            return
+        url = request.url
+        fields: list[str | int] = ["method", request.method, "dest_host", url.host, "dest_port", url.port]
+        fields += ["target", _shown_target(url)]
+        if name:
+            fields += ["status_code", status, "attempts", self._attempts - 1 + again, "redirects", self._redirects]
+            fields += ["net_in_bytes", self._bytes_in, "net_out_bytes", self._bytes_out]
+        self._notes.append(Note("debug", f"request {self._label}: {text}", name, tuple(fields)))
+
+    async def _run(self, first: "Answer | _Lost | None") -> Answer:
+        self._note("Submitted")
         while True:
             self._attempts += 1
             made, first = first, None
@@ -586,6 +772,7 @@ class _Submission:
                 answer = await self._exchange() if made is None else _unwrapped(made)
             except _Lost as lost:
                 if self._options.auto_retry and self._may_retry:
+                    self._note_retry(LOST)
                     await self._pause()
                     continue
                 raise _GivenUp(LOST, f"Connection lost: {lost} ({self._statistics})") from lost
@@ -593,11 +780,10 @@ class _Submission:
                 return self._told(answer)
             location = _header(answer, "location")
             if self._options.auto_redirect and 300 <= answer.status < 400 and answer.status != 304 and location:
-                redirects += 1
-                self._redirect(answer.status, location, redirects)
+                self._redirect(answer.status, location)
                 self._attempts -= 1
             elif self._options.auto_retry and self._may_retry and answer.status == 408:
-                continue
+                self._note_retry(answer.status)
             elif (
                 self._options.auto_retry
                 and self._may_retry
@@ -606,8 +792,23 @@ class _Submission:
                 and delay <= (self._options.max_auto_retry_delay or self._timeout)
             ):
                 await trio.sleep(delay)
+                self._note_retry(answer.status)
             else:
                 return self._told(answer)
+
+    def _note_response(self, response: ResponseReader) -> None:
+        """Note the head of *response*, once it is there."""
+        if self._request.number and response.status and not self._seen:
+            self._seen = True
+            reason = response.reason.decode("utf-8", "replace")
+            took, queued = (
+                1000 * seconds for seconds in (trio.current_time() - self._asked, self._asked - self._queued)
+            )
+            times = f"took {took:.0f} ms + {queued:.0f} ms in queue"
+            self._note(f"Got {response.status} response: {reason} ({times})")
+
+    def _note_retry(self, status: int) -> None:
+        self._note(f"Retrying (attempts={self._attempts})", "http_request_retried", status, again=1)
 
     @property
     def _may_retry(self) -> bool:
@@ -632,14 +833,16 @@ class _Submission:
         took = trio.current_time() - self._sent
         return answer._replace(reason=answer.reason + f" ({self._attempts - 1} retries in {took:.3f} secs)".encode())
 
-    def _redirect(self, status: int, location: str, redirects: int) -> None:
+    def _redirect(self, status: int, location: str) -> None:
         try:
             url = parse_url(location)
         except ValueError as error:
             raise _GivenUp(BAD_REDIRECT, f"Invalid redirect location: {error}") from error
+        self._redirects += 1
         limit = self._options.request_max_redirects
-        if redirects > limit:
+        if self._redirects > limit:
             raise _GivenUp(BAD_REDIRECT, f"Redirected more than {limit} times" if limit else "Redirect refused")
+        self._note(f"Redirecting to {_shown(url)} (redirects={self._redirects})", "http_request_redirected", status)
         request = self._request._replace(url=url)
         if status == 303 and request.method not in ("GET", "HEAD"):
             request = request._replace(method="GET", payload=None)
@@ -652,6 +855,10 @@ class _Submission:
     # -- one attempt
 
     async def _exchange(self) -> Answer:
+        async with self._client.turn(self._request.url):
+            return await self._exchange_now()
+
+    async def _exchange_now(self) -> Answer:
         request = self._request
         if self._attempts == 1:
             self._sent = trio.current_time()
@@ -663,11 +870,14 @@ class _Submission:
                 connection.close()
                 # whether the server had seen the request is not known, so only what may be repeated is
                 if connection.used and request.method in _REPEATABLE:
+                    self._note("Resubmitting request")
                     continue
                 raise
             except BaseException:
                 connection.close()
                 raise
+            finally:
+                self._notes += connection.problems()
             break
         if response.reusable and not (problem or connection.owing or response.status == 408):
             self._client.keep(request.url, connection)
@@ -688,11 +898,16 @@ class _Submission:
         if request.payload and not expecting:
             data += request.payload
         response = ResponseReader(self._client.limits, bodyless=request.method == "HEAD")
-        with trio.CancelScope(deadline=trio.current_time() + self._timeout) as scope:
+        self._asked = trio.current_time()
+        self._bytes_in, self._bytes_out, self._seen = 0, len(data), False
+        with trio.CancelScope(deadline=self._asked + self._timeout) as scope:
             try:
                 await connection.send(data)
+                self._note("Sent header")
                 if expecting:
                     await self._continue(connection, response)
+                elif request.payload:
+                    self._note("Finished sending payload")
                 return response, await self._receive(connection, response, scope)
             except BadResponse as error:
                 raise _GivenUp(BAD_RESPONSE, str(error)) from error
@@ -706,8 +921,10 @@ class _Submission:
 
     async def _receive(self, connection: _Connection, response: ResponseReader, scope: trio.CancelScope) -> str:
         """Take in the rest of *response*; what is wrong with its payload."""
+        self._note_response(response)
         while not response.complete:
             data = await connection.receive()
+            self._bytes_in += len(data)
             if not data:
                 if response.end():
                     return ""
@@ -721,6 +938,7 @@ class _Submission:
                     raise
                 return _cut(self._request.url, response, str(error))
             if response.status:
+                self._note_response(response)
                 scope.deadline = trio.current_time() + self._timeout
         if response.status > 599:
             raise _GivenUp(BAD_RESPONSE, BAD_STATUS)
@@ -728,16 +946,25 @@ class _Submission:
 
     async def _continue(self, connection: _Connection, response: ResponseReader) -> None:
         """Send the payload once the server wants it, or says nothing; not when it has answered already."""
+        self._note("Waiting for 100-continue")
         with trio.move_on_after(CONTINUE_TIMEOUT):
             while not (response.continued or response.status):
                 data = await connection.receive()
                 if not data:
                     raise _Lost(f"read({self._request.url.place}) failed: EOF")
+                self._bytes_in += len(data)
                 response.feed(data)
         if response.status:
             connection.owing = True
+            return
+        if response.continued:
+            self._note("Got expected 100-continue response")
         else:
-            await connection.send(self._request.payload or b"")
+            self._note("Expected 100-continue response timed out; sending payload anyway")
+        payload = self._request.payload or b""
+        await connection.send(payload)
+        self._bytes_out += len(payload)
+        self._note("Finished sending payload")
 
 
 class Exchange(Errand):
@@ -885,6 +1112,16 @@ class Exchange(Errand):
             self._tell(await self._client.carry_on(self._request, self._queued, first))
 
 
+def _shown_target(url: Url) -> str:
+    """What is asked, as a log may have it: a query may hold a password."""
+    path, mark, _ = url.target.partition("?")
+    return f"{path}?<hidden>" if mark else path
+
+
+def _shown(url: Url) -> str:
+    return f"{'https' if url.secure else 'http'}://{url.authority}{_shown_target(url)}"
+
+
 def given_up(status: int, reason: str) -> Answer:
     """The answer to a request that has none from a server."""
     return Answer(status, reason.encode("utf-8", "replace"), b"", b"", "")
@@ -933,30 +1170,3 @@ def _retry_after(answer: Answer) -> float:
 
 def _basic(login: str) -> str:
     return "Basic " + base64.b64encode(login.encode()).decode()
-
-
-_VERSIONS = {"TLSv1": "TLSv1", "TLSv1.1": "TLSv1_1", "TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
-
-
-@lru_cache(32)
-def _tls(options: Options) -> ssl.SSLContext:
-    """What *options* ask of TLS. Raises `OSError` when a file is no good."""
-    context = ssl.create_default_context(
-        cafile=options.ssl_client_ca_file or None, capath=options.ssl_client_ca_dir or None
-    )
-    if not options.ssl_client_require_valid_cert:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if options.ssl_client_cert_file:
-        context.load_cert_chain(
-            options.ssl_client_cert_file,
-            options.ssl_client_key_file or None,
-            options.ssl_client_key_password or None,
-        )
-    if options.ssl_cipher_list:
-        context.set_ciphers(options.ssl_cipher_list)
-    if options.ssl_min_protocol in _VERSIONS:
-        context.minimum_version = ssl.TLSVersion[_VERSIONS[options.ssl_min_protocol]]
-    elif options.ssl_min_protocol not in ("", "ANY", "LATEST"):
-        raise OSError(f"Unknown ssl_min_protocol setting '{options.ssl_min_protocol}'")
-    return context

@@ -107,9 +107,9 @@ def test_an_iterator_may_wait(bench: Bench):
     for name in (b"ann", b"bob"):
         assert isinstance(wish, Service)
         now(userdb.lookup(login()))
-        wish = call.send((200, b"OK", b"", name, None))
+        wish = call.send((200, b"OK", b"", name, None, ()))
     with pytest.raises(StopIteration) as done:
-        call.send((200, b"OK", b"", b"", None))
+        call.send((200, b"OK", b"", b"", None, ()))
     assert list(done.value.value) == ["ann", "bob"]
     assert now(listing.piece()) == ()
     listing.close()

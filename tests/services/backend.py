@@ -191,19 +191,19 @@ class Tls(Backend):
         self.certificate = directory / "cert.pem"
         self.key = directory / "key.pem"
         make_certificate(self.certificate, self.key)
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(self.certificate, self.key)
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(self.certificate, self.key)
         self.url = f"https://127.0.0.1:{self.port}"
 
     def wants_certificate(self) -> None:
         """Of clients, and only this one will do."""
-        self._context.verify_mode = ssl.CERT_REQUIRED
-        self._context.load_verify_locations(self.certificate)
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.context.load_verify_locations(self.certificate)
 
     def only(self, cipher: str) -> None:
         """Speak TLS 1.2 with *cipher*."""
-        self._context.maximum_version = ssl.TLSVersion.TLSv1_2
-        self._context.set_ciphers(cipher)
+        self.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_ciphers(cipher)
 
     def locked_key(self, password: bytes) -> Path:
         """The key in a file that *password* opens."""
@@ -221,7 +221,7 @@ class Tls(Backend):
         return path
 
     def wrap(self, sock: socket.socket) -> socket.socket:
-        wrapped = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.open.append(wrapped)  # it has taken the descriptor away from *sock*
         try:
             wrapped.do_handshake()
