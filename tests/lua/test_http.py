@@ -3,8 +3,9 @@
 import base64
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
+from pathlib import Path
 
 import pytest
 import trio
@@ -21,8 +22,8 @@ from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
 from tests.services.backend import Backend
 
 BOTH = pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
-LATER = ("PROBE meta request", "PROBE get_event")
-"""authlua's 2.4 has the events of requests, which came after the 2.4.1 that is asked here."""
+LATER = ("PROBE meta request", "PROBE get_event", "PROBE setting dns_client_timeout")
+"""authlua's 2.4 has what came with 2.4.3, after the 2.4.1 that is asked here: events of requests, settings of DNS."""
 
 
 @pytest.fixture
@@ -123,6 +124,99 @@ def test_connections_are_kept_as_dovecot_keeps_them(kind: type[Dovecot], bench: 
     assert bench.texts[4:] == ["PROBE 5 9005", "PROBE 6 200"]
 
 
+DEBUG = """
+local function client(options)
+  if dovecot.gettimeofday then
+    options.event_parent = dovecot.event():append_log_prefix("mine: "):set_forced_debug()
+    options.request_max_redirects, options.request_max_attempts = "1", "2"
+  else
+    options.debug, options.max_redirects, options.max_attempts = true, 1, 2
+  end
+  return dovecot.http.client(options)
+end
+function auth_passdb_lookup()
+  local directory = debug.getinfo(1, "S").source:match("^@(.*)/")
+  local client, url = client{ rawlog_dir = directory .. "/raw" }, "http://127.0.0.1:PORT"
+  local redirect, close = "/redirect/302/" .. url .. "/", "/until-close"
+  local paths = { "/", "/status/404", redirect, close, "/once", close, "/hang-up" }
+  for _, path in ipairs(paths) do
+    client:request{ url = url .. path }:submit()
+  end
+  local post = client:request{ url = url .. "/", method = "POST" }
+  if dovecot.gettimeofday then post:set_payload("one\\ntwo", true) else post:set_payload("one\\ntwo") end
+  post:submit()
+  client:request{ url = "http://127.0.0.1:1/" }:submit()
+  dovecot.i_info("PROBE end")
+  return 1, { password = "pass" }
+end
+function auth_userdb_lookup() return 1, {} end
+"""
+
+
+def told(lines: Iterable[str], port: int) -> list[str]:
+    """What is said of requests, each by itself, without what only Dovecot has to say."""
+    found = []
+    for line in lines:
+        line = line.replace(str(port), "port")
+        # 2.3 has this as an event of the connection
+        line = re.sub(
+            r"http-client: conn \S+ \[\d+\]: (Got \d+ response) for (request .*?\]):", r"http-client[2]: \2: \1:", line
+        )
+        match = re.search(r"(mine: )?http-client\[\d+\]: (request .*)", line)
+        if match is None or re.search(r"\]: (Free|Destroy|Send more|Resubmitting|Got expected)", line):
+            continue
+        text = re.sub(r"\d+ ms", "N ms", re.sub(r" \(requests left=\d+\)| \(Request queued.*", "", match[2]))
+        text = re.sub(r"\(conn:([^,]*),id=\d+\)", r"\1", text)
+        found.append(
+            (match[1] or "") + text.replace("/redirect/302/http://127.0.0.1:port/", "/").replace("port// (", "port/ (")
+        )
+    return found
+
+
+def recorded(directory: Path, kind: str, port: int) -> list[str]:
+    """The lines of all raw logs of a *kind*, without times."""
+    files = sorted(directory.glob(f"*.{kind}"), key=lambda path: int(path.name.split(".")[2]))
+    data = "\n".join(path.read_text() for path in files).replace(str(port), "port")
+    data = re.sub(r"(?m)^\d+\.\d{6} ", "", re.sub("Date: .*", "Date: now", data))
+    return data.replace("GET http://127.0.0.1:port/ ", "GET / ").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect"),
+    [
+        pytest.param(Dovecot23, Dialect.V2_3, marks=pytest.mark.dovecot, id="2.3"),
+        pytest.param(Dovecot24, Dialect.V2_4, marks=pytest.mark.dovecot24, id="2.4"),
+    ],
+)
+def test_debug_lines_and_raw_logs_are_those_of_dovecot(
+    kind: type[Dovecot], dialect: Dialect, bench: Bench, tmp_path: Path
+):
+    """What is told of a request, and what goes over its connection; one by one, as it happens."""
+    if reason := why_not(kind.series):
+        pytest.skip(reason)
+    with Backend() as backend:
+        text = DEBUG.replace("PORT", str(backend.port))
+        with (
+            kind(text, auth_failure_delay="0", auth_debug="no") as dovecot,
+            RawConnection.connect(dovecot.sockets["client"]) as client,
+        ):
+            (dovecot.directory / "raw").mkdir()
+            (dovecot.directory / "raw").chmod(0o777)
+            client.handshake(pid=4242)
+            response = base64.b64encode(b"\0alice\0pass").decode()
+            client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
+            theirs = told(dovecot.wait_for_log("PROBE end").splitlines(), backend.port)
+            their_traffic = [recorded(dovecot.directory / "raw", kind, backend.port) for kind in ("in", "out")]
+    with Backend() as backend:
+        text = DEBUG.replace("PORT", str(backend.port))
+        (tmp_path / "raw").mkdir()
+        trio.run(complete, bench.passdb(text, dialect).lookup(login()))
+    ours = told(bench.texts, backend.port)
+    our_traffic = [recorded(tmp_path / "raw", kind, backend.port) for kind in ("in", "out")]
+    assert ours == theirs
+    assert our_traffic == their_traffic
+
+
 # -- script 02
 
 
@@ -168,6 +262,87 @@ def test_an_http_service_judges_passwords(bench: Bench, dialect: Dialect):
     assert text == f"passdb-lua: backend: 9003 connect(127.0.0.1:{port}) failed: Connection refused"
     with pytest.raises(ScriptError, match="'auth_passdb_lookup' is not a function"):
         trio.run(complete, bench.passdb(SCRIPTS / "02-verify-http.lua", dialect).lookup(login()))
+
+
+# -- events
+
+
+def events(bench: Bench, backend: Backend) -> list[tuple[str, str, object]]:
+    """What is told of requests: level, text, and what the script's events said."""
+    lines = [line for line in bench.lines if "request [" in line.text]
+    return [(line.level, line.text.replace(backend.url, "URL"), line.fields.get("mine")) for line in lines]
+
+
+PARENT = """
+local mine = dovecot.event():append_log_prefix("mine: "):add_str("mine", "parent")FORCED
+function auth_passdb_lookup()
+  local request = dovecot.http.client{ event_parent = mine }:request{ url = "URL/?q" }
+  BODY
+  request:submit()
+end
+"""
+CLIENT = "mine: http-client[1]: request [Req1: GET URL/?<hidden>]: "
+
+
+@pytest.mark.parametrize(
+    ("body", "prefix", "mine"),
+    [
+        ("", CLIENT, "parent"),
+        ('request:get_event():add_str("mine", "own")', CLIENT, "own"),
+        ('request:get_event():append_log_prefix("own: ")', CLIENT.replace("request", "own: request"), "parent"),
+        ("request:set_event(mine)", CLIENT.replace("http-client[1]: ", ""), "parent"),
+        (
+            'request:set_event(dovecot.event():set_forced_debug():add_str("mine", "other"))',
+            CLIENT.replace("mine: http-client[1]: ", ""),
+            "other",
+        ),
+    ],
+)
+def test_events_of_a_request_are_below_the_event_it_was_given(
+    bench: Bench, backend: Backend, body: str, prefix: str, mine: str
+):
+    """With its prefix and its fields; in 2.4 whoever forces debug lines there gets those of the request."""
+    text = PARENT.replace("FORCED", ":set_forced_debug()").replace("BODY", body).replace("URL", backend.url)
+    with pytest.raises(ScriptError):  # it returns nothing
+        trio.run(complete, bench.passdb(text, Dialect.V2_4).lookup(login()))
+    told = events(bench, backend)
+    assert [line for line in told if "took" not in line[1]] == [
+        ("debug", f"{prefix}{end}", mine) for end in ("Submitted", "Sent header", "Finished")
+    ]
+    assert len(told) == 4
+    assert bench.lines[-1].fields["event_name"] == "http_request_finished"
+    assert bench.lines[-1].fields["status_code"] == 200
+
+
+@BOTH
+@pytest.mark.parametrize("debug", [False, True])
+def test_who_wants_no_debug_lines_gets_none(bench: Bench, backend: Backend, dialect: Dialect, debug: bool):
+    """2.3 has them where the client asks for them; 2.4 where the event does, or the server has debug lines."""
+    text = PARENT.replace("FORCED", "").replace("BODY", "").replace("URL", backend.url)
+    with pytest.raises(ScriptError):
+        trio.run(complete, bench.passdb(text, dialect, debug=debug).lookup(login()))
+    assert bool(events(bench, backend)) == (debug and dialect is Dialect.V2_4)
+
+
+@pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
+def test_a_raw_log_that_cannot_be_made_is_an_error_in_the_log(bench: Bench, backend: Backend, dialect: Dialect):
+    """Also of a client without debug lines; a directory that is missing is none."""
+    text = """
+    function auth_passdb_lookup()
+      local statuses = {}
+      for _, place in ipairs{ "/nonexistent", "/etc/passwd" } do
+        local client = dovecot.http.client{ rawlog_dir = place }
+        statuses[#statuses + 1] = client:request{ url = "URL/" }:submit():status()
+      end
+      return 1, { statuses = table.concat(statuses, ",") }
+    end"""
+    reply = trio.run(complete, bench.passdb(text.replace("URL", backend.url), dialect).lookup(login()))
+    assert dict(reply.fields) == {"statuses": "200,200"}
+    (line,) = bench.lines
+    assert line.level == "error"
+    assert re.fullmatch(
+        r"http-client\[2\]: http_client_rawlog_dir: creat\(/etc/passwd/\S+\.in\) failed: Not a directory", line.text
+    )
 
 
 # -- what Dovecot cannot do
@@ -232,6 +407,7 @@ def test_an_answer_cut_short_is_handed_over_and_logged(bench: Bench, backend: Ba
         ('r.submit("x")', "expected struct http_request got string"),
         ("r.submit(nil)", "expected struct http_request got nil"),
         ("dovecot.http.client{ user_agent = {} }", "user_agent: string expected"),
+        ("dovecot.http.client{ event_parent = {} }", "Bad argument #-1, expected struct event got table"),
     ],
 )
 @BOTH

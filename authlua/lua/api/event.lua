@@ -216,6 +216,43 @@ function core.members.event(...)
   return setmetatable({ item = new(above, above.call) }, Event)
 end
 
+-- ## For tables that have events of their own
+--
+-- They keep the innards of an event, and make an object of them when a script wants one.
+
+function core.innards_of(event)
+  return getmetatable(event) == Event and event.item or nil
+end
+
+function core.event_of(item)
+  return setmetatable({ item = item }, Event)
+end
+
+-- Innards below `parent`, which is `false` for none and by default the script's own.
+function core.below(parent, prefix)
+  if parent == nil then
+    parent = script_event
+  end
+  local item = new(parent or nil, parent and parent.call)
+  item.prefix = prefix
+  return item
+end
+
+function core.wants_debug(item)
+  return DEBUG or item.forced_debug or item.call and debugging[item.call]
+end
+
+-- Write a line below `parent`, with a name (if it is not empty) and keys and values; `forced`: also when at debug level.
+function core.note(parent, forced, level, message, name, ...)
+  local item = new(parent, parent.call)
+  item.name, item.forced_debug = name ~= "" and name or nil, forced or item.forced_debug
+  for i = 1, select("#", ...), 2 do
+    local key, value = select(i, ...)
+    set(item, key, type(value) == "string" and "s" or "i", value)
+  end
+  emit(item, level, message)
+end
+
 return {
   -- For Python: a new event with its prefix, keys and values, below `parent` if there is one.
   push = function(parent, prefix, ...)

@@ -63,9 +63,14 @@ local function object(methods, kept, state)
   return new
 end
 
-local function response_of(status, reason, headers, payload)
+local function response_of(request, status, reason, headers, payload, notes)
   if status == nil then
     error(reason, 0)
+  end
+  if notes then
+    for i = 1, #notes do
+      core.note(request.event, request.debug, unpack(notes[i]))
+    end
   end
   return object(response_methods, responses, { status = status, reason = reason, headers = headers, payload = payload })
 end
@@ -89,11 +94,23 @@ local function position(headers, name)
 end
 
 local submit_now = host.http_submit_now
-local function submitted(request, waited, ...)
+local function submitted(request, arguments, waited, ...)
   if waited then
-    return response_of(...)
+    return response_of(request, ...)
   end
-  return response_of(submit_now(core.current, unpack(request, 1, 6)))
+  return response_of(request, submit_now(core.current, unpack(arguments, 1, arguments.n)))
+end
+
+-- Whether to tell of all that happens to a request; it has a number then.
+local count = 0
+local function told(request)
+  local client = request.client
+  request.event = request.event or client.event
+  if client.debug or options.is_2_4 and core.wants_debug(request.event) then
+    count = count + 1
+    request.debug = true
+    return count
+  end
 end
 
 local request_methods = {
@@ -141,8 +158,13 @@ local request_methods = {
     request.submitted = true
     local headers = request.headers
     headers = #headers > 0 and concat(headers, "\n") .. "\n" or ""
-    local arguments = { request.options, request.method, request.url, request.payload, request.sync or false, headers }
-    return submitted(arguments, core.wish("http_submit", unpack(arguments, 1, 6)))
+    local arguments =
+      { request.client.options, request.method, request.url, request.payload, request.sync or false, headers, n = 6 }
+    local number = told(request)
+    if number then
+      arguments[7], arguments.n = number, 7
+    end
+    return submitted(request, arguments, core.wish("http_submit", unpack(arguments, 1, arguments.n)))
   end,
 }
 
@@ -150,13 +172,17 @@ if options.has_base64 then -- 2.4.3
   function request_methods.set_event(...)
     expect(select("#", ...), 2)
     local self, event = ...
-    own(requests, self, "http_request").event = table_argument(event, "set_event")
+    local request, innards = own(requests, self, "http_request"), core.innards_of(event)
+    if not innards then
+      error("Bad argument #2, expected struct event got " .. type(event), 0)
+    end
+    request.event = core.below(innards)
   end
   function request_methods.get_event(...)
     expect(select("#", ...), 1)
     local request = own(requests, (...), "http_request")
-    request.event = request.event or core.members.event()
-    return request.event
+    request.event = request.event or core.below(request.client.event)
+    return core.event_of(request.event)
   end
 end
 
@@ -183,21 +209,41 @@ local client_methods = {
     url = text_option(url)
     method = method == nil and "GET" or text_option(method)
     checked(parse(url))
-    return object(request_methods, requests, { options = client, method = method, url = url, headers = {} })
+    return object(request_methods, requests, { client = client, method = method, url = url, headers = {} })
   end,
 }
+
+-- The event of a client, below the one it was given; in 2.3 otherwise below none.
+local made = 0
+local function client_event(parent)
+  local above = core.innards_of(parent)
+  if above == nil then
+    if type(parent) == "table" then
+      error("Bad argument #-1, expected struct event got table", 0)
+    elseif not options.is_2_4 then
+      above = false
+    end
+  end
+  made = made + 1
+  return core.below(above, "http-client[" .. made .. "]: ")
+end
 
 local new_client = host.http_client
 core.dovecot.http = {
   client = function(...)
     expect(select("#", ...), 1)
     local triples, count = {}, 0
-    for name, value in pairs(table_argument((...), "client")) do
+    local given = table_argument((...), "client")
+    for name, value in pairs(given) do
       local kind = type(value)
       local plain = kind == "string" or kind == "number" or kind == "boolean"
       triples[count + 1], triples[count + 2], triples[count + 3] = tostring(name), kind, plain and value or kind
       count = count + 3
     end
-    return object(client_methods, clients, checked(new_client(unpack(triples, 1, count))))
+    return object(client_methods, clients, {
+      options = checked(new_client(unpack(triples, 1, count))),
+      event = client_event(given.event_parent),
+      debug = not options.is_2_4 and given.debug,
+    })
   end,
 }

@@ -17,7 +17,7 @@ _SECONDS, _MILLISECONDS, _NUMBER, _SWITCH, _NOT, _TEXT, _TIME, _SIZE, _EVENT = r
 
 _2_3: Mapping[str, tuple[str, int]] = {
     "user_agent": ("user_agent", _TEXT),
-    "rawlog_dir": ("", _TEXT),
+    "rawlog_dir": ("rawlog_dir", _TEXT),
     "max_idle_time_msecs": ("max_idle_time", _MILLISECONDS),
     "no_auto_redirect": ("auto_redirect", _NOT),
     "no_auto_retry": ("auto_retry", _NOT),
@@ -35,7 +35,7 @@ _2_3: Mapping[str, tuple[str, int]] = {
     "proxy_url": ("proxy_url", _TEXT),
     "event_parent": ("", _EVENT),
 }
-"""2.3's option → the service's, and what it takes; those with an empty name have no effect here."""
+"""2.3's option → the service's, and what it takes; those with an empty name are ``http.lua``'s business."""
 
 _2_4: Mapping[str, int] = {
     **dict.fromkeys(("auto_redirect", "auto_retry", "proxy_ssl_tunnel"), _SWITCH),
@@ -66,6 +66,7 @@ _2_4: Mapping[str, int] = {
             "connect_timeout",
             "soft_connect_timeout",
             "max_auto_retry_delay",
+            "dns_client_timeout",
             "dns_ttl",
         ),
         _TIME,
@@ -93,6 +94,8 @@ _2_4: Mapping[str, int] = {
             "ssl_curve_list",
             "ssl_min_protocol",
             "ssl_options",
+            "ssl_crypto_device",
+            "ssl_peer_certificate_fingerprint_hash",
         ),
         _TEXT,
     ),
@@ -101,17 +104,9 @@ _2_4: Mapping[str, int] = {
 }
 
 _WITHOUT_EFFECT = {
-    "rawlog_dir",
-    "max_parallel_connections",
     "max_pipelined_requests",
-    "socket_send_buffer_size",
-    "socket_recv_buffer_size",
-    "dns_ttl",
-    "dns_client_socket_path",
-    "ssl_cipher_suites",
-    "ssl_curve_list",
-    "ssl_options",
-    "event_parent",
+    "ssl_crypto_device",
+    "ssl_peer_certificate_fingerprint_hash",
 }
 """Taken, and nothing here depends on them; docs/differences.md says so."""
 
@@ -170,7 +165,7 @@ def _options_2_4(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
         try:
             read = _READ[kind](said)
         except ValueError as error:
-            setting = name if name.startswith("ssl_") else f"http_client_{name}"
+            setting = name if name.startswith(("ssl_", "dns_client_")) else f"http_client_{name}"
             raise Refusal(
                 "Invalid HTTP client setting: http_client settings: Failed to parse configuration: "
                 f"Failed to override configuration from hardcoded: Invalid {setting}={said}: {error}"
@@ -240,14 +235,23 @@ async def http_submit(calls: Calls, call: int, *arguments: Any) -> tuple[Any, ..
     return _told(calls, call, await _service(*arguments))
 
 
-def _service(options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes) -> Service:
+def _service(
+    options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes, *number: int
+) -> Service:
     payload = None if payload is None else c_string(payload)
-    return Service("http", (options, c_string(method), lua_string(text(url)), payload, expect, headers))
+    return Service("http", (options, c_string(method), lua_string(text(url)), payload, expect, headers, *number))
 
 
 def _told(calls: Calls, call: int | None, answer: tuple[Any, ...]) -> tuple[Any, ...]:
-    *told, problem = answer
+    *told, problem, notes = answer
     if problem:
         request = None if call is None else calls.requests.get(call)
         calls.log("error", f"http: {problem}", request, {})
+    if notes:
+        told.append(calls.table([_lua_note(calls, *note) for note in notes]))
     return tuple(told)
+
+
+def _lua_note(calls: Calls, level: str, message: str, name: str, fields: tuple[str | int, ...]) -> Any:
+    words = [level, message, name, *fields]
+    return calls.table([lua_string(word) if isinstance(word, str) else word for word in words])
