@@ -44,6 +44,7 @@ from authlua.sasl import (
     SetAnonymous,
     SetCertificateUser,
     SetCredentials,
+    SetRealm,
     SetUser,
     Succeeded,
     Terms,
@@ -313,6 +314,9 @@ class Auth:
                     return self._set_user(request, SetUser("", login_user))
                 self._note("info", "username not known", request)
                 return ""
+            case SetRealm(realm):
+                request.realm = realm
+                return None
             case SetAnonymous(trace):
                 request.user = self.options.anonymous_username
                 self._note("info", f"anonymous login: {ascii(trace)[1:-1]}", request)

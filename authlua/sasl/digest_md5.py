@@ -13,6 +13,7 @@ from authlua.sasl.wishes import (
     Mech,
     MechInfo,
     Refused,
+    SetRealm,
     SetUser,
     Succeeded,
     Terms,
@@ -42,6 +43,8 @@ def digest_md5(initial: Secret | None, terms: Terms) -> Mech:
     authzid = response.get("authzid")
     if not (yield SetUser(f"{name}@{realm}" if joined else name, None if authzid is None else text(authzid))):
         return PassdbResult.USER_UNKNOWN
+    if realm:
+        yield SetRealm(realm)
     stored = yield LookupCredentials("DIGEST-MD5", None if joined else realm)
     if isinstance(stored, PassdbResult):
         return stored

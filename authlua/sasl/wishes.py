@@ -64,6 +64,12 @@ class SetCertificateUser(NamedTuple):
     login_user: str | None = None
 
 
+class SetRealm(NamedTuple):
+    """The client named its realm, which the log and events tell."""
+
+    realm: str
+
+
 class SetAnonymous(NamedTuple):
     """The user is the anonymous one, who left this trace for the log."""
 
@@ -137,6 +143,7 @@ MechWish = (
     | PassdbField
     | SetUser
     | SetCertificateUser
+    | SetRealm
     | SetAnonymous
     | VerifyPlain
     | LookupCredentials

@@ -16,6 +16,7 @@ from authlua.sasl import (
     SetAnonymous,
     SetCertificateUser,
     SetCredentials,
+    SetRealm,
     SetUser,
     Succeeded,
     Terms,
@@ -70,7 +71,7 @@ class Passdb:
                 return user
             case SetCertificateUser():
                 return "certified"
-            case SetAnonymous() | ChannelBinding():
+            case SetRealm() | SetAnonymous() | ChannelBinding():
                 return None
             case Connection():
                 return 1

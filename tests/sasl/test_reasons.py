@@ -3,7 +3,7 @@
 import pytest
 
 from authlua.results import PassdbResult
-from authlua.sasl import MECHS, Refused, SetUser, Terms
+from authlua.sasl import MECHS, Refused, SetRealm, SetUser, Terms
 from tests.sasl.talking import TERMS, Passdb, saying, talk
 
 SCRAM = frozenset({"SCRAM-SHA-1"})
@@ -125,25 +125,26 @@ def test_a_response_of_digest_md5(response: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "user", "login_user"),
+    ("response", "user", "realm", "login_user"),
     [
-        ('username="b\\"o\\\\b"', 'b"o\\b', None),
-        (" , , username = bob , ,", " bob", None),
-        ('username="bob",realm="x.org",realm="y.org"', "bob@x.org", None),
-        ('username="bob@z.org",realm="x.org"', "bob@z.org", None),
-        ('username="bob",realm="",authzid="eve"', "bob", "eve"),
-        ('Username="bob"garbage, x', "bob", None),
-        ('username="bob', "bob", None),
-        ('username="bob\\', "bob\\", None),
+        ('username="b\\"o\\\\b"', 'b"o\\b', None, None),
+        (" , , username = bob , ,", " bob", None, None),
+        ('username="bob",realm="x.org",realm="y.org"', "bob@x.org", "x.org", None),
+        ('username="bob@z.org",realm="x.org"', "bob@z.org", "x.org", None),
+        ('username="bob",realm="",authzid="eve"', "bob", None, "eve"),
+        ('Username="bob"garbage, x', "bob", None, None),
+        ('username="bob', "bob", None, None),
+        ('username="bob\\', "bob\\", None, None),
     ],
 )
-def test_names_in_digest_md5(response: str, user: str, login_user: str | None) -> None:
-    """Quoted, escaped, repeated, cut off: read as Dovecot reads them."""
+def test_names_in_digest_md5(response: str, user: str, realm: str | None, login_user: str | None) -> None:
+    """Quoted, escaped, repeated, cut off: read as Dovecot reads them. The realm is for the log."""
     rest = 'nonce="AAAAAAAAAAAAAAAAAAAAAA==",cnonce=c,'
     talked = talk(
         MECHS["DIGEST-MD5"], None, saying((rest + response).encode()), Passdb(b"x"), TERMS._replace(random=bytes)
     )
     assert talked.wishes[0] == SetUser(user, login_user)
+    assert [wish.realm for wish in talked.wishes if isinstance(wish, SetRealm)] == ([] if realm is None else [realm])
 
 
 @pytest.mark.parametrize("mech", ["CRAM-MD5", "DIGEST-MD5"])
