@@ -639,6 +639,14 @@ KEEPS_PASSWORDS = "auth_passdb_set_credentials"
 """The function of a script that can store passwords."""
 
 
+def filtered_mechanisms(names: Sequence[str], dialect: Dialect) -> Sequence[str]:
+    """*names* with ``LOOKUP`` for lookups without a mech, which 2.3 calls ``NONE``.
+
+    That name alone means no request at all (``core:2.3.21.1:src/auth/passdb.c:passdb_preinit``).
+    """
+    return (*names, "LOOKUP") if dialect is Dialect.V2_3 and "NONE" in names and len(names) > 1 else names
+
+
 def default_scheme(settings: PassdbSettings, dialect: Dialect) -> str:
     """The scheme of passwords without one: as configured, else CRYPT in files, as it was before there were others."""
     if settings.scheme:
@@ -1158,8 +1166,10 @@ def doubts(settings: Settings) -> list[str]:
             earlier = chain[:index]
             if any(_ends(one) and not one.mechanisms and not one.username_filter for one in earlier):
                 found.append(f"{where} is never asked: one before it ends the chain whatever it says")
-            offered = {*settings.auth.mechanisms, "NONE", "LOOKUP"}
-            if passdb.mechanisms and offered.isdisjoint(passdb.mechanisms):
+            offered = {*settings.auth.mechanisms, "LOOKUP"}
+            if passdb.mechanisms and offered.isdisjoint(
+                filtered_mechanisms(passdb.mechanisms, settings.server.dialect)
+            ):
                 found.append(f"{where} is never asked: auth.mechanisms has none of its mechanisms")
             if passdb.skip == "unauthenticated" and not going_on and not any(map(_verifies, earlier)):
                 found.append(f"{where} is never asked: nothing before it verifies a password and goes on")

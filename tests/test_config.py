@@ -18,6 +18,7 @@ from authlua.config import (
     Settings,
     as_toml,
     embedded,
+    filtered_mechanisms,
     keys,
     load,
     toml_text,
@@ -234,6 +235,27 @@ def test_a_mech_needs_a_passdb_that_can_serve_it(problems, mechanisms, problem):
     passdb = f"[[passdb]]\ndriver = 'pam'\nmechanisms = ['login', '{mechanisms}']\n"
     userdb = "[[userdb]]\nscript = 'auth.lua'\n"
     assert [problem] == problems(f"[auth]\nmechanisms = ['cram-md5', 'login']\n{passdb}{userdb}")
+
+
+@pytest.mark.parametrize(
+    ("words", "in_2_3", "in_2_4"),
+    [
+        ([], ["PLAIN", "LOOKUP"], ["PLAIN", "LOOKUP"]),
+        (["plain"], ["PLAIN"], ["PLAIN"]),
+        (["none"], [], []),
+        (["LOGIN", "none"], ["LOOKUP"], []),
+        (["Plain", "None"], ["PLAIN", "LOOKUP"], ["PLAIN"]),
+        (["lookup"], ["LOOKUP"], ["LOOKUP"]),
+    ],
+)
+def test_what_a_filter_of_mechanisms_lets_through(config, words, in_2_3, in_2_4):
+    """In any case. 2.3 calls lookups without a mech none, which alone means nothing at all; 2.4 calls them lookup."""
+    for dialect, expected in ((Dialect.V2_3, in_2_3), (Dialect.V2_4, in_2_4)):
+        text = f"[server]\ndialect = '{dialect}'\n[auth]\nmechanisms = ['plain']\n{BASE}"
+        more = f"[[passdb]]\nscript = 'auth.lua'\nmechanisms = {words}\n"
+        passdb = config(text + more).passdbs[1]
+        names = filtered_mechanisms(passdb.mechanisms, dialect)
+        assert [mech for mech in ("PLAIN", "LOOKUP") if not names or mech in names] == expected
 
 
 def test_otp_needs_a_passdb_that_stores(problems, config):

@@ -42,6 +42,10 @@ def found(tmp_path):
             f"{STATIC}mechanisms = ['cram-md5']\n{STATIC}{PASSWD}",
             "passdb 'static' is never asked: auth.mechanisms has none",
         ),
+        (
+            f"{STATIC}mechanisms = ['none']\n{STATIC}{PASSWD}",
+            "passdb 'static' is never asked: auth.mechanisms has none",
+        ),
         (f"[auth]\ncache_size = '1M'\ncache_ttl = 0\n{STATIC}{PASSWD}", "auth.cache_size: nothing is cached with a"),
         (f"[auth]\ndebug = true\n{STATIC}{PASSWD}", "auth.debug: nothing of it is seen without log.level"),
         (f"{STATIC}{PASSWD}{ENDS}{PASSWD}", "userdb 'passwd' is never asked: one before it ends the chain"),
@@ -64,7 +68,8 @@ def test_each_doubt_has_its_line(found, text, doubt):
     "text",
     [
         f"{STATIC}{STATIC}{PASSWD}",
-        f"{STATIC}mechanisms = ['none']\n{STATIC}{PASSWD}",
+        f"{STATIC}mechanisms = ['lookup']\n{STATIC}{PASSWD}",
+        f"{STATIC}mechanisms = ['none', 'cram-md5']\n{STATIC}{PASSWD}",
         f"[log]\nlevel = 'debug'\n[auth]\ndebug = true\ncache_size = 0\ncache_ttl = 0\n{STATIC}{PASSWD}",
         f"{STATIC}{ENDS}username_filter = ['a']\n{STATIC}{PASSWD}",
         f"{STATIC}{ENDS}mechanisms = ['login']\n{STATIC}{PASSWD}",

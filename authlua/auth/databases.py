@@ -91,7 +91,7 @@ class PassdbEntry:
     master: bool = False
     deny: bool = False
     mechanisms: Sequence[str] = ()
-    """Upper case; ``NONE`` and ``LOOKUP`` stand for lookups without a mech. Empty: all."""
+    """Upper case; ``LOOKUP`` stands for lookups without a mech. Empty: all."""
     username_filter: Sequence[str] = ()
     default_scheme: str = "PLAIN"
     default_fields: Sequence[tuple[str, Template]] = ()
@@ -102,7 +102,7 @@ class PassdbEntry:
 
     def skipped(self, request: AuthRequest) -> str | None:
         """Why this passdb does not apply to *request*; `None` when it does."""
-        if self.mechanisms and not _mech_matches(self.mechanisms, request.mech):
+        if self.mechanisms and (request.mech or "LOOKUP") not in self.mechanisms:
             return "mechanism filtered"
         if self.username_filter and not _name_matches(self.username_filter, request.user or ""):
             return "username filtered"
@@ -136,10 +136,6 @@ class UserdbEntry:
     def skipped(self, *, found: bool) -> bool:
         """Whether this userdb is passed over, given that one before it has *found* the user."""
         return self.skip != "never" and (self.skip == "found") == found
-
-
-def _mech_matches(allowed: Sequence[str], mech: str) -> bool:
-    return mech in allowed if mech else "NONE" in allowed or "LOOKUP" in allowed
 
 
 def _name_matches(patterns: Sequence[str], name: str) -> bool:

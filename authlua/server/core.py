@@ -27,6 +27,7 @@ from authlua.config import (
     Settings,
     UserdbSettings,
     default_scheme,
+    filtered_mechanisms,
 )
 from authlua.databases import (
     ImapOptions,
@@ -333,7 +334,7 @@ def _passdb(settings: Settings, one: PassdbSettings, id: int, loading: _Loading)
         skip=one.skip,
         master=one.master,
         deny=one.deny,
-        mechanisms=one.mechanisms,
+        mechanisms=filtered_mechanisms(one.mechanisms, server),
         username_filter=one.username_filter,
         default_scheme=default_scheme(one, server),
         default_fields=_templates(one.default_fields, server),
