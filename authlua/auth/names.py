@@ -7,6 +7,9 @@ from authlua.variables import ExpansionError, Template, request_variables
 MAX_KNOWN = 4096
 """Names whose normal form is remembered."""
 
+MAX_SHOWN = 128
+"""Bytes of a refused name that the log shows."""
+
 
 class NameRefused(ValueError):
     """The name cannot be a user's; the message is for the log."""
@@ -17,7 +20,7 @@ class Names:
 
     Args:
         chars: the bytes a name may consist of; empty allows all.
-        translation: pairs of characters, each first one is replaced by its second.
+        translation: pairs of bytes, each first one is replaced by its second.
         format: expanded with the name so far as its user; `None` leaves the name as it is.
         default_realm: appended after an ``@`` to names without one.
         separator: parts ``target*master``; empty when master logins by name are off.
@@ -37,7 +40,8 @@ class Names:
     ) -> None:
         self._dialect = dialect
         self._allowed = _bytes(chars)
-        self._table = bytes.maketrans(_bytes(translation[::2]), _bytes(translation[1::2])) if translation else None
+        pairs = _bytes(translation)
+        self._table = bytes.maketrans(pairs[::2], pairs[1::2]) if pairs else None
         self._format = format
         self._default_realm = default_realm
         self._separator = separator[:1]
@@ -99,9 +103,9 @@ class Names:
         if self._allowed:
             strange = _bytes(name).translate(None, self._allowed)
             if strange:
-                shown = ascii(name[:128])[1:-1]
                 raise NameRefused(
-                    f"Username character disallowed by auth_username_chars: 0x{strange[0]:02x} (username: {shown})"
+                    "Username character disallowed by auth_username_chars: "
+                    f"0x{strange[0]:02x} (username: {_sanitized(name)})"
                 )
         if self._format is not None:
             request.user = name
@@ -114,6 +118,12 @@ class Names:
         if not name:
             raise NameRefused("Empty username")
         return name
+
+
+def _sanitized(name: str) -> str:
+    """*name* for the log: ``?`` for what cannot be shown, cut off (``core:2.3.21.1:src/lib/str-sanitize.c``)."""
+    shown = "".join([char if char.isprintable() else "?" for char in name])
+    return shown if len(_bytes(shown)) <= MAX_SHOWN else f"{_text(_bytes(shown)[: MAX_SHOWN - 3])}..."
 
 
 def _bytes(text: str) -> bytes:

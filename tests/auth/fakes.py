@@ -79,7 +79,9 @@ class House:
             for id, passdb in enumerate(self.passdbs, 1)
         ]
         self.auth = Auth(
-            AuthOptions(dialect=dialect, mechanisms=("PLAIN", "LOGIN"), internal_failure_delay=0, **options),
+            AuthOptions(
+                **{"dialect": dialect, "mechanisms": ("PLAIN", "LOGIN"), "internal_failure_delay": 0, **options}
+            ),
             passdbs=entries,
             userdbs=[
                 UserdbEntry(userdb=DictUserdb(users), id=id, cache_key=userdb_key)
