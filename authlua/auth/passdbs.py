@@ -131,6 +131,8 @@ class PassdbChain:
         self._verbose_passwords = verbose_passwords
         self._verbose = verbose or debug
         self._debug = debug
+        self._log_name = "" if dialect is Dialect.V2_3 else "auth"
+        """Who speaks in the log between passdbs; empty: the mech."""
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbResult:
         """Is *password* the user's?"""
@@ -262,6 +264,8 @@ class PassdbChain:
             self._log("error", text, request, {"passdb": entry.name})
         elif result is USER_UNKNOWN:
             self._refused(entry, request, text or "unknown user")
+        elif text and result is SCHEME_NOT_AVAILABLE:
+            self._note(entry, request, text)
         elif text and result is not PASSWORD_MISMATCH:  # which is told where a password was verified
             self._info(entry, request, text)
         return result
@@ -425,8 +429,10 @@ class PassdbChain:
         chain: Sequence[PassdbEntry] = self._masters if request.requested_login_user is not None else self._passdbs
         at = self._next(chain, 0, request)
         if at == len(chain):
-            self._log("error", "All password databases were skipped", request, {})
+            self._say("error", "All password databases were skipped", request)
             return INTERNAL_FAILURE
+        if request.requested_login_user is not None and (self._debug or request.debug):
+            self._say("debug", f"Master user lookup for login: {request.requested_login_user}", request)
         success = False
         _snapshot(request)
         while True:
@@ -519,7 +525,8 @@ class PassdbChain:
             why = chain[at].skipped(request)
             if why is None:
                 break
-            self._note(chain[at], request, f"skipping passdb: {why}")
+            if self._debug or request.debug:
+                self._say("debug", f"skipping passdb: {why}", request)
             at += 1
         return at
 
@@ -570,6 +577,12 @@ class PassdbChain:
                 request.log_name = "auth"
             self._log("info", text, request, {} if entry is None else {"passdb": entry.name})
             request.log_name = name
+
+    def _say(self, level: str, text: str, request: AuthRequest) -> None:
+        """A line that is about no passdb."""
+        name, request.log_name = request.log_name, self._log_name
+        self._log(level, text, request, {})
+        request.log_name = name
 
     def _note(self, entry: PassdbEntry, request: AuthRequest, text: str) -> None:
         if self._debug or request.debug:

@@ -14,11 +14,12 @@ from authlua import passwords
 from authlua.auth import CacheKey, new_request
 from authlua.auth.passdbs import Wanted
 from authlua.cli.sasl import CLIENTS, Identity
+from authlua.databases.pam import PamPassdb
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
-from authlua.results import PassdbResult
+from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
 from authlua.variables import compile_template
 from authlua.wishes import Ask, Compute, Sleep, Wish
@@ -90,6 +91,16 @@ def test_an_alias_is_the_scheme_itself() -> None:
     assert isinstance(log_in(house, "CRAM-MD5").reply, Ok)
 
 
+@pytest.mark.parametrize("scheme", ["PLAIN", "CLEAR", "CLEARTEXT", "PLAIN-TRUNC"])
+def test_other_names_of_plain_serve_as_it_does(scheme: str) -> None:
+    """PLAIN-TRUNC with its raw text, the length in front included: for a challenge that is the password."""
+    stored = {"alice": {"password": f"{{{scheme}}}6-secret"}}
+    assert isinstance(log_in(House(stored), "CRAM-MD5", "6-secret").reply, Ok)
+    assert isinstance(log_in(House(stored), "CRAM-MD5", "secret").reply, Fail)
+    as_plain = log_in(House(stored), "PLAIN", "secret").reply
+    assert isinstance(as_plain, Ok) == (scheme == "PLAIN-TRUNC")
+
+
 def test_only_what_takes_long_leaves_the_event_loop() -> None:
     """Making SCRAM's keys takes thousands of rounds, the digests of the others a few."""
     house = House({"alice": PLAIN, "carol": {"password": passwords.encode(b"secret", "SCRAM-SHA-256")}})
@@ -120,6 +131,21 @@ def test_a_user_without_usable_credentials_is_refused(fields: dict[str, str | No
     house = House({"alice": fields}, verbose=True)
     assert log_in(house, "CRAM-MD5").reply == Fail(1, [("user", "alice")], True)
     assert line in house.log
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_passdb_that_tells_no_passwords_is_passed_over(debug: bool) -> None:
+    """Which is no news; another one may serve the mech, or refuse the user."""
+
+    class Judge(DictPassdb):
+        async def lookup(self, request: AuthRequest) -> PassdbReply:
+            return await PamPassdb("imap", dialect=Dialect.V2_3, id=1).lookup(request)
+
+    line = ("debug", "passdb doesn't support credential lookups")
+    house = House(Judge({}), {"alice": PLAIN}, verbose=True, debug=debug)
+    assert isinstance(log_in(house, "CRAM-MD5").reply, Ok)
+    assert house.log == [line] * debug
+    assert log_in(House(Judge({})), "CRAM-MD5").reply == Fail(1, [("user", "alice")], True)
 
 
 @pytest.mark.parametrize("mech", CHALLENGED)

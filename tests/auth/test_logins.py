@@ -317,6 +317,312 @@ class TestChain:
         assert isinstance(login(house, "t"), Ok)
         assert isinstance(login(house, "u"), Fail)
 
+    @pytest.mark.parametrize("result", [PassdbResult.USER_DISABLED, PassdbResult.PASS_EXPIRED])
+    @pytest.mark.parametrize("rule", ["continue", "continue-ok", "return-ok"])
+    def test_disabled_and_expired_are_final(self, result: PassdbResult, rule: str) -> None:
+        """No rule is about them."""
+        placed = [dict.fromkeys(("result_success", "result_failure", "result_internalfail"), rule)]
+        house = House({"t": result}, {"t": PASS}, placed=placed)
+        assert isinstance(login(house, "t"), Fail)
+        assert house.passdbs[1].asked == []
+
+    @pytest.mark.parametrize(
+        ("rule", "second", "ok", "code"),
+        [
+            ("continue", {"t": PASS}, True, None),
+            ("continue", {}, False, "temp_fail"),
+            ("continue-ok", {}, True, None),
+            ("continue-ok", {"t": {"password": "{PLAIN}x"}}, True, None),
+            ("continue-fail", {"t": {"password": "{PLAIN}x"}}, False, "temp_fail"),
+            ("return-ok", {}, True, None),
+            ("return", {"t": PASS}, False, "temp_fail"),
+            ("return-fail", {"t": PASS}, False, "temp_fail"),
+        ],
+    )
+    def test_result_internalfail(self, rule: str, second: Any, ok: bool, code: str | None) -> None:
+        """The same rules; an outage that no passdb makes up for is told as one."""
+        down: Any = {"t": ScriptError("down")}
+        reply = login(House(down, second, placed=[{"result_internalfail": rule}]), "t")
+        assert (isinstance(reply, Ok), pairs(reply).get("code")) == (ok, code)
+
+    @pytest.mark.parametrize("result", [{"noauthenticate": None}, PassdbResult.NEXT])
+    @pytest.mark.parametrize("rule", ["return-ok", "return-fail", "continue-ok"])
+    def test_next_goes_on_by_no_rule_but_its_own(self, result: Any, rule: str) -> None:
+        """It neither ends the chain nor decides it, and no password is verified by it."""
+        placed = [dict.fromkeys(("result_success", "result_failure", "result_internalfail"), rule)]
+        house = House({"t": result, "u": result}, {"t": PASS}, placed=placed)
+        assert login(house, "t") == Ok(1, "t", [])
+        assert isinstance(login(house, "t", "x"), Fail)
+        assert isinstance(login(house, "u"), Fail)
+
+    @BOTH
+    def test_a_success_before_a_last_next_counts_in_2_4(self, dialect: Dialect) -> None:
+        """2.3 looks at the last result first; both call it our failure when there is no success."""
+        house = House(
+            {"t": PASS}, {"t": PassdbResult.NEXT}, placed=[{"result_success": "continue-ok"}], dialect=dialect
+        )
+        reply = login(house, "t")
+        assert isinstance(reply, Ok) == (dialect is Dialect.V2_4)
+        text = "Last passdb had noauthenticate field, cannot authenticate user"
+        assert (("error", text) in house.log) == (dialect is Dialect.V2_3)
+        house = House({"t": PassdbResult.NEXT}, dialect=dialect)
+        assert pairs(login(house, "t"))["code"] == "temp_fail"
+        assert ("error", text) in house.log
+
+    @pytest.mark.parametrize("second", [{"t": {"password": "{PLAIN}x"}}, {}, {"t": PassdbResult.NEXT}])
+    @BOTH
+    def test_an_outage_is_told_rather_than_what_a_later_passdb_said(self, dialect: Dialect, second: Any) -> None:
+        """The one that is down might have known better."""
+        house = House({"t": PassdbResult.INTERNAL_FAILURE}, second, dialect=dialect)
+        assert pairs(login(house, "t"))["code"] == "temp_fail"
+
+    def test_a_deny_passdb_that_is_down_denies_for_now(self) -> None:
+        """Whatever the rule; whom it does not know is left to the others, and whom it knows is out, which is told."""
+        placed: Any = [{"deny": True, "result_internalfail": "continue-ok"}]
+        house = House({"t": ScriptError("down"), "u": {"password": "{PLAIN}x"}}, {"t": PASS, "u": PASS}, placed=placed)
+        assert pairs(login(house, "t"))["code"] == "temp_fail"
+        house.log.clear()
+        house = House(*(passdb.users for passdb in house.passdbs), placed=placed, verbose=True)
+        assert pairs(login(house, "u", "x"))["code"] == "user_disabled"
+        assert house.log == [("info", "User found from deny passdb")]
+        assert house.passdbs[1].asked == []
+
+    def test_whom_a_deny_passdb_does_not_know_goes_on_by_the_rule(self) -> None:
+        """Which is to go on, by default."""
+        for rule, ok in (("continue", True), ("return-fail", False)):
+            house = House({}, {"t": PASS}, placed=[{"deny": True, "result_failure": rule}])
+            assert isinstance(login(house, "t"), Ok) is ok
+
+    def test_who_is_kept_out_by_a_field_may_be_let_in_by_the_next(self) -> None:
+        """There it is as if nothing had been said."""
+        first = {"t": {**PASS, "allow_nets": "192.0.2.0/24", "a": "1"}}
+        reply = login(House(first, {"t": {**PASS, "b": "2"}}), "t", params=(("rip", "198.51.100.1"),))
+        assert reply == Ok(1, "t", [("b", "2")])
+        assert isinstance(login(House(first, {}), "t", params=(("rip", "198.51.100.1"),)), Fail)
+
+    def test_a_failure_gives_back_what_it_has_overwritten(self) -> None:
+        """Of the passdb's fields and of those for the userdb; what succeeded before it keeps what it set."""
+        first = {"t": {**PASS, "a": "1", "userdb_uid": "1"}}
+        second = {"t": {"fail": "y", "a": "2", "b": "2", "nodelay": "y", "reason": "no", "userdb_uid": "2", **PASS}}
+        placed: Any = [{"result_success": "continue"}]
+        request, reply = login_as(House(first, second, {"t": {**PASS, "c": "3"}}, placed=placed), "t")
+        assert reply == Ok(1, "t", [("a", "1"), ("c", "3")])
+        assert request.userdb_fields is not None
+        assert list(request.userdb_fields) == [("uid", "1")]
+        reply = login(House(first, second, placed=placed), "t")
+        assert reply == Fail(1, [("user", "t"), ("a", "1")], delay=True)
+
+    def test_nopassword_is_for_the_passdb_that_says_it(self) -> None:
+        """The next one looks at the password again, unless a success has verified it."""
+        house = House({"t": {"noauthenticate": None, "nopassword": None}}, {"t": PASS})
+        assert isinstance(login(house, "t", "x"), Fail)
+        house = House({"t": {"nopassword": None}}, {"t": PASS}, placed=[{"result_success": "continue"}])
+        assert login(house, "t", "x") == Ok(1, "t", [])
+        house = House({"t": {"nopassword": None}}, {}, {"t": PASS}, placed=[{"result_success": "continue-fail"}])
+        assert isinstance(login(house, "t", "x"), Fail)
+
+    @pytest.mark.parametrize(
+        ("first", "rule", "verified"),
+        [
+            (PASS, "continue", True),
+            (PASS, "continue-ok", True),
+            (PASS, "continue-fail", False),
+            ({"password": "{PLAIN}x"}, "continue", False),
+            ({"password": "{PLAIN}x"}, "continue-ok", True),
+            ({"password": "{PLAIN}x"}, "continue-fail", False),
+        ],
+    )
+    def test_when_the_others_take_the_password_for_verified(self, first: Any, rule: str, verified: bool) -> None:
+        """Which is also when ``skip`` calls the user authenticated."""
+        placed: Any = [
+            {"result_success": rule, "result_failure": rule},
+            {"skip": "authenticated", "result_success": "return-fail", "result_failure": "return-fail"},
+            {"skip": "unauthenticated"},
+        ]
+        house = House({"t": first}, {"t": PASS}, {"t": PASS}, placed=placed)
+        login(house, "t")
+        assert [bool(passdb.asked) for passdb in house.passdbs] == [True, not verified, verified]
+
+    @pytest.mark.parametrize(
+        ("first", "seen"),
+        [
+            ({}, (True, False)),
+            ({"t": PassdbResult.INTERNAL_FAILURE}, (False, True)),
+            ({"t": PassdbResult.PASSWORD_MISMATCH}, (False, False)),
+            ({"t": PassdbResult.NEXT}, (False, False)),
+        ],
+    )
+    def test_a_passdb_can_see_how_the_others_failed(self, first: Any, seen: tuple[bool, bool]) -> None:
+        """``passdbs_seen_user_unknown`` and ``passdbs_seen_internal_failure``."""
+        request, _ = login_as(House(first, {"t": PASS}), "t")
+        assert (request.passdbs_seen_user_unknown, request.passdbs_seen_internal_failure) == seen
+
+    def test_filters_come_before_skip_and_are_told(self) -> None:
+        """In this order; only debugging shows it."""
+        placed: Any = [
+            {"mechanisms": ("LOGIN",), "username_filter": ("x",)},
+            {"username_filter": ("x",), "skip": "unauthenticated"},
+            {},
+        ]
+        house = House({}, {}, {"t": PASS}, placed=placed, debug=True)
+        assert isinstance(login(house, "t"), Ok)
+        assert house.log == [
+            ("debug", "skipping passdb: mechanism filtered"),
+            ("debug", "skipping passdb: username filtered"),
+        ]
+        house = House({}, {}, {"t": PASS}, placed=placed)
+        login(house, "t")
+        assert house.log == []
+
+    @pytest.mark.parametrize(
+        ("filter", "names"),
+        [
+            (("*@x",), ["a@x", "b@x"]),
+            (("?@x", "!b@*"), ["a@x"]),
+            (("!*@x",), ["c@y"]),
+            (("!b@x", "b@x", "c@y"), ["c@y"]),
+            ((), ["a@x", "b@x", "c@y"]),
+        ],
+    )
+    def test_a_filter_of_names(self, filter: tuple[str, ...], names: list[str]) -> None:
+        """An exclusion always wins; where something is included, something must fit."""
+        users = {name: PASS for name in ("a@x", "b@x", "c@y")}
+        house = House(users, {}, placed=[{"username_filter": filter}])
+        assert [name for name in users if isinstance(login(house, name), Ok)] == names
+
+    @pytest.mark.parametrize(
+        ("mechanisms", "asked"),
+        [((), 2), (("PLAIN",), 1), (("LOOKUP",), 1), (("PLAIN", "LOOKUP"), 2), (("NONE",), 0), (("LOGIN",), 0)],
+    )
+    def test_a_filter_of_mechanisms(self, mechanisms: tuple[str, ...], asked: int) -> None:
+        """A lookup without a login has a word of its own."""
+        house = House({"t": PASS}, {}, placed=[{"mechanisms": mechanisms}])
+        login(house, "t")
+        run(house.auth.lookup_passdb(new_request([], id=1), "t"))
+        assert len(house.passdbs[0].asked) == asked
+
+    @pytest.mark.parametrize(("verbose", "one", "lines"), [(False, True, 1), (True, False, 0), (True, None, 1)])
+    def test_a_passdb_may_be_verbose_by_itself(self, verbose: bool, one: bool | None, lines: int) -> None:
+        """Or quiet."""
+        house = House({"t": PASS}, placed=[{"verbose": one}], verbose=verbose)
+        login(house, "t", "x")
+        assert house.log == [("info", "Password mismatch")] * lines
+
+    def test_fields_before_and_after_a_passdbs_own(self) -> None:
+        """Their templates know the request; those after count also when the passdb fails."""
+
+        def fields(**templates: str) -> list[tuple[str, Any]]:
+            return [(name, compile_template(text, Dialect.V2_3)) for name, text in templates.items()]
+
+        placed: Any = [{"default_fields": fields(a="%u", b="%u"), "override_fields": fields(b="over %u", nodelay="y")}]
+        house = House({"t": {**PASS, "a": "own"}, "down": PassdbResult.NEXT}, placed=placed)
+        assert login(house, "t") == Ok(1, "t", [("a", "own"), ("b", "over t"), ("nodelay", "y")])
+        assert pairs(login(house, "down")) == {
+            **{"user": "down", "nodelay": "y", "code": "temp_fail"},
+            **{"a": "down", "b": "over down"},
+        }
+        placed = [{"default_fields": fields(allow_nets="192.0.2.0/24")}]
+        house = House({"t": PASS, "u": {**PASS, "allow_nets": "local"}}, placed=placed)
+        assert isinstance(login(house, "t"), Fail)
+
+    @pytest.mark.parametrize("key", ["default_fields", "override_fields"])
+    def test_a_field_that_cannot_be_made_is_our_failure(self, key: str) -> None:
+        """Nobody is let in without what was to be set."""
+        house = House({"t": PASS}, placed=[{key: [("a", compile_template("%{nosuch}", Dialect.V2_3))]}])
+        assert pairs(login(house, "t"))["code"] == "temp_fail"
+        assert [level for level, _ in house.log] == ["error"]
+
+    @pytest.mark.parametrize(("scheme", "ok"), [("PLAIN", False), ("SHA1.HEX", True)])
+    def test_a_password_without_a_scheme_has_that_of_its_passdb(self, scheme: str, ok: bool) -> None:
+        """Each its own."""
+        stored = hashlib.sha1(b"pass").hexdigest()
+        house = House({"t": {"password": stored}}, {}, placed=[{"default_scheme": scheme}])
+        assert isinstance(login(house, "t"), Ok) == ok
+
+    @pytest.mark.parametrize(
+        ("dialect", "delay", "seconds"), [(Dialect.V2_3, 2, []), (Dialect.V2_4, 2, [2.0, 3.0]), (Dialect.V2_4, 0, [])]
+    )
+    @pytest.mark.parametrize("placed", [{}, {"deny": True}])
+    def test_2_4_lets_an_internal_failure_wait(
+        self, dialect: Dialect, delay: float, seconds: list[float], placed: Any
+    ) -> None:
+        """A while, and up to half of it more; then it is told at once."""
+        house = House(
+            {"t": PassdbResult.INTERNAL_FAILURE},
+            dialect=dialect,
+            internal_failure_delay=delay,
+            placed=[placed],
+            failure_delay=0,
+        )
+        request = new_request([("service", "imap")], id=1, mech="PLAIN")
+        core = house.auth.authenticate(request, Secret(b"\0t\0pass"), login=False)
+        waits = [core.send(None).seconds for _ in seconds[:1]]
+        assert pairs(run(core))["code"] == "temp_fail"
+        assert all(seconds[0] <= wait <= seconds[1] for wait in waits)
+
+
+class TestPlain:
+    """Where the comparison stops, in its order."""
+
+    @pytest.mark.parametrize(
+        ("second", "placed", "ok"),
+        [
+            ({"password": "{SHA256}zz"}, {}, True),
+            ({"password": "{NOSUCH}x"}, {}, True),
+            ({"password": "{SHA256}zz"}, {"deny": True}, False),
+            ({"nopassword": None}, {"deny": True}, False),
+        ],
+    )
+    def test_what_is_verified_is_not_looked_at_again(self, second: Any, placed: Any, ok: bool) -> None:
+        """Not even where it could not be read; a deny passdb denies all the same."""
+        house = House({"t": PASS}, {"t": second}, placed=[{"result_success": "continue"}, placed])
+        assert isinstance(login(house, "t"), Ok) is ok
+        assert [text for level, text in house.log if level == "error"] == []
+
+    def test_nopassword_lets_any_password_in(self) -> None:
+        """Which debugging tells."""
+        house = House({"t": {"nopassword": None}}, debug=True)
+        for password in ("", "x", "\x7f"):
+            assert login(house, "t", password) == Ok(1, "t", [])
+        assert house.log == [("debug", "Allowing any password")] * 3
+
+    def test_nopassword_and_a_password_contradict_each_other(self) -> None:
+        """So nobody is let in, by neither."""
+        house = House({"t": {**PASS, "nopassword": None}}, verbose=True)
+        assert isinstance(login(house, "t"), Fail)
+        assert house.log == [("info", "nopassword given and password is not empty")]
+
+    @pytest.mark.parametrize(
+        ("stored", "line"),
+        [
+            ("{NOSUCH}x", "Unknown scheme NOSUCH"),
+            ("{SHA256}zz", "Password data is not valid for scheme SHA256: Input isn't valid base64 encoded data"),
+            ("{SSHA256}AAAA", "Invalid password in passdb: "),
+        ],
+    )
+    def test_each_error_has_its_line(self, stored: str, line: str) -> None:
+        """An unknown scheme, data that cannot be decoded, data that its scheme cannot make sense of."""
+        house = House({"t": {"password": stored}})
+        login(house, "t")
+        ((level, text),) = house.log
+        assert (level, text.startswith(line)) == ("error", True)
+
+    @pytest.mark.parametrize("bad", ["\x01", "\t", "\r", "\n"])
+    def test_a_password_that_breaks_lines_is_told_without_it(self, bad: str) -> None:
+        """For masters, too; whatever the rules, as no passdb is asked."""
+        placed: Any = [{"master": True}, {"result_failure": "continue-ok"}]
+        house = House({"admin": PASS}, {"t": PASS}, placed=placed, master_user_separator="*", verbose=True)
+        for user in ("t", "t*admin"):
+            assert isinstance(login(house, user, f"pass{bad}"), Fail)
+        assert house.log == [("info", "Attempted login with password having illegal chars")] * 2
+        assert [passdb.asked for passdb in house.passdbs] == [[], []]
+
+    def test_the_given_password_stays_with_its_request(self) -> None:
+        """For templates, the policy server, and where the client is sent on to."""
+        house = House({"t": PASS}, {})
+        request, _ = login_as(house, "t", "wrong")
+        assert request.password == Secret(b"wrong")
+
 
 class TestFields:
     @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Stored passwords as text: prefix, suffix, encodings; what may be raised; what is too dear; credentials."""
 
+import contextlib
 import subprocess
 import sys
 from binascii import a2b_base64
@@ -28,6 +29,17 @@ ARGON = [name for name in schemes() if name.startswith("ARGON")]
 SLOW = [name for name in schemes() if is_slow(f"{{{name}}}") and name not in ARGON]
 REACH = {"DES-CRYPT": 8, "BLF-CRYPT": 72, "CRYPT": 72}
 """How many bytes of a password these schemes look at."""
+
+ALIASES = [
+    {"PLAIN", "CLEAR", "CLEARTEXT", "PLAIN-TRUNC"},
+    {"CRAM-MD5", "HMAC-MD5"},
+    {"SHA", "SHA1"},
+    {"PLAIN-MD5", "LDAP-MD5"},
+    {"MD5", "MD5-CRYPT"},
+    {"CRYPT", "BLF-CRYPT"},
+    {"ARGON2", "ARGON2ID"},
+]
+"""Schemes whose stored passwords serve each other."""
 
 passwords = st.binary(max_size=100)
 octets = st.binary(max_size=80).map(lambda data: data.decode("utf-8", "surrogateescape"))
@@ -344,6 +356,17 @@ class TestCredentials:
             b"text" == credentials("text", "PLAIN", user="u") == credentials("{CLEAR.hex}74657874", "plain", user="u")
         )
         assert credentials("{PLAIN-TRUNC}6-secret", "PLAIN", user="u") == b"6-secret"
+
+    @pytest.mark.parametrize("name", [name for name in schemes() if name not in ALIASES[0]])
+    def test_a_scheme_has_these_aliases_and_no_others(self, name: str) -> None:
+        """PLAIN aside, of which all others can be made."""
+        stored = encode(b"secret", name, user="u") if name in FAST else f"{{{name}}}text"
+        served = set()
+        for wanted in schemes():
+            with contextlib.suppress(SchemeMismatch):
+                credentials(stored, wanted, user="u")
+                served.add(wanted)
+        assert served == next((names for names in ALIASES if name in names), {name})
 
     def test_whatever_there_is_will_do_when_nothing_is_wanted(self) -> None:
         """A lookup that is only after the fields."""
