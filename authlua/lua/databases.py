@@ -6,6 +6,7 @@ from pathlib import Path
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
+from authlua.lua.api.request import fill_in_settings
 from authlua.lua.calls import DEFAULTS, Definition, ScriptLog, ScriptOptions
 from authlua.lua.conversion import c_string, text
 from authlua.lua.detect import detect
@@ -246,6 +247,9 @@ class _Failed:
     def to_read(self, problem: str) -> ScriptError:
         return self._error(f"Lua script '{self.script}': ", problem)
 
+    def to_be_set_up(self, problem: str) -> ScriptError:
+        return self._error("", problem)
+
     def to_start(self, problem: str) -> ScriptError:
         return self._error("script_init() failed: ", problem)
 
@@ -260,6 +264,11 @@ class _Failed:
 def _run(script: Script, failed: _Failed) -> str | None:
     """Run the script, and call what it wants called at the start; its cache key, if it names one."""
     register_dovecot(script)
+    if script.calls.rules.is_2_4 and not script.initialised:
+        try:
+            fill_in_settings(script.calls)
+        except ScriptError as error:
+            raise failed.to_be_set_up(str(error)) from error
     try:
         script_init(script)
     except ScriptError as error:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from authlua.lua import load_passdb
 from tests.lua.conftest import Bench, listed, login, now
 from tests.lua.test_against_dovecot import BOTH, plain, probes
 from tests.lua.test_life_cycle import REFUSED
-from tests.reference.dovecot import Dovecot, why_not
+from tests.reference.dovecot import Dovecot, Dovecot24, why_not
 
 Series = tuple[type[Dovecot], Dialect]
 
@@ -290,3 +291,50 @@ def test_an_event_carries_the_same_fields(series: Series, bench: Bench) -> None:
     assert len(theirs) == 12
     assert theirs == ours
     assert {line.fields.get("event_name") for line in bench.lines} == {"probe", None}
+
+
+# -- the settings ---------------------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "plain": "text",
+    "number": "5",
+    "percent": "100%",
+    "double": "%%x",
+    "literal": "x%{literal('q')}",
+    "provider": "%{dovecot:name}",
+    "environment": "%{env:PATH}",
+    "filtered": "%{literal('a') | upper}",
+}
+ECHO = """
+function script_init(settings)
+  for name, value in pairs(settings) do dovecot.i_info("PROBE " .. name .. " " .. type(value) .. " " .. value) end
+end
+"""
+
+
+def with_settings(settings: Mapping[str, str]) -> str:
+    lines = "".join(f"    {name} = {value}\n" for name, value in settings.items())
+    return f"passdb lua {{\n  lua_file = {{directory}}/auth.lua\n  lua_settings {{\n{lines}  }}\n}}\n"
+
+
+@pytest.mark.dovecot24
+def test_settings_arrive_filled_in(bench: Bench) -> None:
+    """With what is known without a request, each as a text; the mistake in one keeps the script from starting."""
+    if reason := why_not("2.4"):
+        pytest.skip(reason)
+    with running(Dovecot24, ECHO, databases=with_settings(SETTINGS)) as dovecot:
+        with RawConnection.connect(dovecot.sockets["client"]) as client:
+            client.handshake(pid=77)
+        theirs = probes(dovecot.log())
+    bench.passdb(ECHO, Dialect.V2_4, settings=SETTINGS)
+    assert len(theirs) == len(SETTINGS)
+    assert sorted(theirs) == sorted(bench.texts)
+
+    wrong = {"good": "text", "bad": "%{user}"}
+    with running(Dovecot24, ECHO, databases=with_settings(wrong)) as dovecot:
+        with RawConnection.connect(dovecot.sockets["client"]) as client:
+            client.send(b"VERSION\t1\t2\n")
+        (said,) = re.findall("auth: Fatal: (.*)", dovecot.wait_for_log("Fatal: "))
+    with pytest.raises(ScriptError) as caught:
+        bench.passdb(ECHO, Dialect.V2_4, settings=wrong)
+    assert said == str(caught.value)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from authlua.dialect import Dialect
+from authlua.errors import ScriptError
 from authlua.lua.calls import Calls, Refusal
 from authlua.lua.conversion import c_string, lua_string, text
 from authlua.passwords import Limits
@@ -115,6 +116,31 @@ def _expanded(calls: Calls, call: int | None, template: str) -> str:
         if call is None:
             raise Refusal(f"failed to expand '{template}': {error}") from error
         raise Refusal(f"var_expand({template}) failed: {error}") from error
+
+
+def fill_in_settings(calls: Calls) -> None:
+    """Fill in what the values of ``settings`` name of machine and process, as 2.4 does before it hands them over.
+
+    Raises:
+        ScriptError: one cannot be filled in; with Dovecot's words, which name it and do not quote it.
+    """
+    options = calls.options
+    if not any("%{" in value for value in options.settings.values()):
+        return
+    from authlua.variables import ExpansionError, compile_template, request_variables
+
+    dialect = calls.rules.dialect
+    variables = _OnlyProviders(request_variables(AuthRequest(""), dialect, id=options.id))
+    filled = {}
+    for name, value in options.settings.items():
+        try:
+            filled[name] = compile_template(value, dialect).expand(variables)
+        except ExpansionError as error:
+            raise ScriptError(
+                "dlua settings: Failed to parse configuration: "
+                f"Failed to expand lua_settings/{name} setting variables: {error}"
+            ) from error
+    calls.options = options._replace(settings=filled)
 
 
 class _OnlyProviders:
