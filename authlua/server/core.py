@@ -545,8 +545,16 @@ def _about_2_4(request: AuthRequest) -> str:
     return f"{start}{name}: " if name and name != "auth" else start
 
 
+def _shortened(user: str) -> str:
+    """*user* in at most 64 bytes (``core:2.3.21.1:src/auth/auth-request.c:MAX_LOG_USERNAME_LEN``)."""
+    if user.isascii() and len(user) <= 64:
+        return user
+    data = user.encode("utf-8", "surrogateescape")
+    return user if len(data) <= 64 else data[:61].decode("utf-8", "ignore") + "..."
+
+
 def _who(request: AuthRequest, mech: str = "") -> str:
-    words = [request.user[:64] if request.user else "?"]
+    words = [_shortened(request.user) if request.user else "?"]
     if request.rip:
         words.append(request.rip)
     if mech:

@@ -35,7 +35,7 @@ function auth_passdb_lookup(request)
   if request.user == "disabled" then return auth.PASSDB_RESULT_USER_DISABLED, "disabled" end
   if request.user == "expired" then return auth.PASSDB_RESULT_PASS_EXPIRED, "expired" end
   if request.user == "mismatch" then return auth.PASSDB_RESULT_PASSWORD_MISMATCH, "no" end
-  if request.user == "talks" then
+  if #request.user > 64 or request.user == "talks" then
     request:log_info("i")
     request:log_warning("w")
     request:log_error("e")
@@ -57,7 +57,8 @@ function auth_userdb_lookup(request)
 end
 """
 
-USERS = [*re.findall(r"^  (\w+) = ", SCRIPT, re.MULTILINE), *re.findall('"(\\w+)" then', SCRIPT), "nobody", "ali,ce"]
+USERS = [*re.findall(r"^  (\w+) = ", SCRIPT, re.MULTILINE), *re.findall('"(\\w+)" then', SCRIPT),
+         "nobody", "ali,ce", 70 * "x"]  # fmt: skip
 
 VERBOSE = [("yes", "no"), ("no", "no"), ("no", "plain"), ("yes", "plain:2"), ("yes", "sha1"), ("no", "sha1:6")]
 """``auth_verbose`` and ``auth_verbose_passwords``."""

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 import structlog
 
+from authlua.auth import new_request
 from authlua.config import load
+from authlua.dialect import Dialect
 from authlua.errors import ConfigError
+from authlua.logs import ABOUT
 from authlua.server import open_core
+from authlua.server.core import request_log
 
 
 @pytest.mark.parametrize(("share", "inits"), [("true", 1), ("false", 3)])
@@ -40,3 +44,30 @@ def test_otp_is_not_offered_when_no_script_stores(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="otp needs a script with a function auth_passdb_set_credentials"):
         open_core(load(tmp_path / "authlua.toml"), structlog.wrap_logger(None, processors=[]))
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("x" * 64, "x" * 64),
+        ("x" * 65, "x" * 61 + "..."),
+        ("ü" * 32, "ü" * 32),
+        ("ü" * 33, "ü" * 30 + "..."),
+        ("x" * 62 + "ü", "x" * 62 + "ü"),
+        ("x" * 60 + "üyyy", "x" * 60 + "..."),
+        ("\udcff" * 70, "..."),
+    ],
+)
+def test_a_long_name_is_cut_in_front_of_a_line(user: str, shown: str) -> None:
+    """As both Dovecots do: at most 64 bytes, whole letters."""
+    entries: list[Any] = []
+
+    def keep(logger: Any, method: str, entry: Any) -> Any:
+        entries.append(entry)
+        raise structlog.DropEvent
+
+    write = request_log(structlog.wrap_logger(None, processors=[keep]), Dialect.V2_3)
+    request = new_request([("service", "imap")], id=1, mech="PLAIN")
+    request.user, request.log_name = user, "lua"
+    write("info", "text", request, {})
+    assert entries[0][ABOUT] == f"lua({shown}): "
