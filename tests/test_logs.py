@@ -183,6 +183,16 @@ def test_json_holds_any_text(text, raw):
         pipe.close()
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_long_line_is_one_line_and_letters_stay_letters(pipe, format):
+    """Dovecot makes several of a very long one; bytes that steer a terminal are shown."""
+    open_log(format, "info", pipe.fd).info("x" * 20_000 + "\n\r\x01\x7fgrüße")
+    [line] = pipe.lines()
+    assert "x" * 20_000 in line
+    assert "grüße" in (json.loads(line)["event"] if format == "json" else line)
+    assert line.count("\x01") == (format == "dovecot")
+
+
 def test_auto_is_the_journal_where_the_journal_reads(pipe, monkeypatch):
     """systemd names the stream it reads in JOURNAL_STREAM."""
     stat = os.fstat(pipe.fd)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from authlua.auth import new_request
 from authlua.errors import ScriptError
@@ -302,6 +303,23 @@ async def test_log_lines_keep_their_request(house: House) -> None:
     (level, text, about), (_, general, nobody) = house.log
     assert (level, text, about and about.user) == ("warning", "db-lua: about you", "log")
     assert (general, nobody) == ("about all", None)
+
+
+@pytest.mark.parametrize("house", [{"max": 2}], indirect=True)
+async def test_each_worker_has_globals_of_its_own(house: House) -> None:
+    """While one blocks, another serves, and has not seen what the first has."""
+    counts: list[str | None] = []
+
+    async def count(user: str) -> None:
+        counts.append(dict((await house.lookup(user)).fields)["calls"])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count, "block")
+        await trio.testing.wait_all_tasks_blocked()
+        await count("a")
+        await count("b")
+        await trio.to_thread.run_sync(house.unblock)
+    assert sorted(map(str, counts)) == ["1", "1", "2"]
 
 
 async def test_a_call_that_blocks_holds_nobody_up(house: House) -> None:
