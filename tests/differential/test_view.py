@@ -2,10 +2,14 @@
 
 import itertools
 import os
+import re
 
 import pytest
 
+from authlua.conformance.raw import RawConnection
 from tests.differential.servers import DOVECOTS, AuthClient, Authlua, MasterClient, Server
+from tests.lua.conftest import SCRIPTS
+from tests.lua.test_against_dovecot import LOGINS, MASTERS, plain
 from tests.reference.dovecot import why_not
 
 RESULTS = {
@@ -60,15 +64,15 @@ end
 """
 
 
-def databases(series: str, rule: str) -> str:
+def databases(series: str, rule: str, worker: str) -> str:
     rules = "".join(f"  result_{kind} = {rule}\n" for kind in ("success", "failure", "internalfail"))
     if series == "2.3":
-        args = "args = file={directory}/auth.lua blocking=no cache_key=%u"
+        args = f"args = file={{directory}}/auth.lua blocking={worker} cache_key=%u"
         return (
             f"passdb {{\n  driver = lua\n  {args}1\n{rules}}}\npassdb {{\n  driver = lua\n  {args}2\n}}\n"
             f"userdb {{\n  driver = lua\n  {args}\n}}\n"
         )
-    lua = "driver = lua\n  lua_file = {directory}/auth.lua\n  use_worker = no\n"
+    lua = f"driver = lua\n  lua_file = {{directory}}/auth.lua\n  use_worker = {worker}\n"
     return f"passdb one {{\n  {lua}{rules}}}\npassdb two {{\n  {lua}}}\nuserdb three {{\n  {lua}}}\n"
 
 
@@ -88,10 +92,33 @@ def _sorted(reply: str) -> str:
     return " | ".join([word, *sorted(filter(None, fields))])
 
 
-@pytest.mark.parametrize(
+def both(series: str, rule: str, worker: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The transcripts of Dovecot and of authlua, whose databases have a *worker*, ``yes`` or ``no``."""
+    settings: dict[str, str | int] = {
+        "auth_failure_delay": 0,
+        "auth_username_chars": "",
+        "auth_debug": "no",
+        **({} if series == "2.3" else {"auth_internal_failure_delay": 0}),
+    }
+    with DOVECOTS[series](script(series), databases=databases(series, rule, worker), **settings) as dovecot:
+        expected = transcript(dovecot)
+    entry = f'script = "auth.lua"\ndialect = "{series}"\nuse_worker = {"true" if worker == "yes" else "false"}\n'
+    rules = "".join(f'result_{kind} = "{rule}"\n' for kind in ("success", "failure", "internalfail"))
+    config = "[auth]\nfailure_delay = 0\ninternal_failure_delay = 0\npenalty = false\nusername_chars = ''\n"
+    config += f"[[passdb]]\n{entry}{rules}[[passdb]]\n{entry}[[userdb]]\n{entry}"
+    with Authlua(config, dialect=series, files={"auth.lua": script(series)}) as authlua:
+        got = transcript(authlua)
+    assert sum("seen=" in reply for reply in expected.values()) > 20
+    return expected, got
+
+
+BOTH = pytest.mark.parametrize(
     "series",
     [pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)],
 )
+
+
+@BOTH
 @pytest.mark.parametrize("rule", RULES)
 def test_a_script_sees_the_same_of_its_chain(series: str, rule: str) -> None:
     """Whatever the passdb before it has said, under each rule that goes on."""
@@ -99,19 +126,52 @@ def test_a_script_sees_the_same_of_its_chain(series: str, rule: str) -> None:
         pytest.skip(reason)
     if (series, rule) not in SLICE and "AUTHLUA_DIFFERENTIAL" not in os.environ:
         pytest.skip("`make differential` tries all rules; each takes seconds")
-    settings: dict[str, str | int] = {
-        "auth_failure_delay": 0,
-        "auth_username_chars": "",
-        "auth_debug": "no",
-        **({} if series == "2.3" else {"auth_internal_failure_delay": 0}),
-    }
-    with DOVECOTS[series](script(series), databases=databases(series, rule), **settings) as dovecot:
-        expected = transcript(dovecot)
-    entry = f'[[{{kind}}]]\nscript = "auth.lua"\nuse_worker = false\ndialect = "{series}"\n'
-    rules = "".join(f'result_{kind} = "{rule}"\n' for kind in ("success", "failure", "internalfail"))
-    config = "[auth]\nfailure_delay = 0\ninternal_failure_delay = 0\npenalty = false\nusername_chars = ''\n"
-    config += entry.format(kind="passdb") + rules + entry.format(kind="passdb") + entry.format(kind="userdb")
-    with Authlua(config, dialect=series, files={"auth.lua": script(series)}) as authlua:
-        got = transcript(authlua)
-    assert sum("seen=" in reply for reply in expected.values()) > 20
+    expected, got = both(series, rule, "no")
     assert {asked: (reply, expected[asked]) for asked, reply in got.items() if reply != expected[asked]} == {}
+
+
+@BOTH
+def test_a_script_in_a_worker_sees_more_of_its_chain(series: str) -> None:
+    """Dovecot tells no worker that a passdb before it did not know the user, or failed; all else is the same."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+    if series == "2.3" and "AUTHLUA_DIFFERENTIAL" not in os.environ:
+        pytest.skip("`make differential` tries both; each takes seconds")
+    expected, got = both(series, "continue", "yes")
+    for asked, at in (("unknown", 0), ("down", 1)):
+        seen = ["<true>" if at == number else "<false>" for number in (0, 1)]
+        for command in ("AUTH", "PASS"):
+            told = expected[f"{command} {asked}"]
+            assert " <false> <false> <false> " in told
+            expected[f"{command} {asked}"] = told.replace("<false> <false> <false>", " ".join(["<false>", *seen]))
+    assert {asked: (reply, expected[asked]) for asked, reply in got.items() if reply != expected[asked]} == {}
+
+
+@BOTH
+def test_a_worker_sees_every_member_of_a_request(series: str) -> None:
+    """The same as in Dovecot's workers, which know no pids."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+    if series == "2.4" and "AUTHLUA_DIFFERENTIAL" not in os.environ:
+        pytest.skip("`make differential` tries both; each takes seconds")
+    members = (SCRIPTS / "fields.lua").read_text()
+
+    def probes(server: Server) -> list[str]:
+        with RawConnection.connect(server.sockets["login"]) as client:
+            client.handshake(pid=4242)
+            for number, (params, user) in enumerate(LOGINS.values(), 1):
+                client.ask(f"AUTH\t{number}\tPLAIN\t{params}\tresp={plain(user)}")
+        with MasterClient(server) as master:
+            master.ask("PASS", "carol@example.com")
+            master.ask("USER", "carol@example.com")
+        log = server.wait_for_log("PROBE userdb passdb.allow_nets")
+        return [re.sub(r" (?:service|protocol)=\w+$", "", line) for line in re.findall(r"PROBE .*", log)]
+
+    passdb = MASTERS[series].replace("blocking=no", "blocking=yes").replace("use_worker = no", "use_worker = yes")
+    blocks = passdb % "" if series == "2.3" else passdb % ("one", "")
+    with DOVECOTS[series](members, databases=blocks + blocks.replace("passdb", "userdb"), auth_debug="no") as dovecot:
+        expected = probes(dovecot)
+    config = "".join(f"[[{kind}]]\nscript = 'auth.lua'\ndialect = '{series}'\n" for kind in ("passdb", "userdb"))
+    with Authlua(config, dialect=series, files={"auth.lua": members}) as authlua:
+        assert probes(authlua) == expected
+    assert f"PROBE passdb {'pid' if series == '2.3' else 'client_pid'} = string 0" in expected
