@@ -38,6 +38,7 @@ class _Database:
         self._script = script
         self._judge = Judge(script.calls)
         self._definition = definition if definition != script.calls.definition else None
+        self._debug = script.calls.options.debug
         self._closed = False
         self.cache_key = cache_key
         """The template a 2.4 script gave for the cache's key; `None` if it gave none."""
@@ -54,6 +55,8 @@ class _Database:
 
     def _start(self, name: bytes, request: AuthRequest, password: bytes | None = None) -> tuple[Engine, Step]:
         """Begin a call; with the engine it runs in."""
+        if self._debug or request.debug:
+            self._script.calls.log("debug", f"Calling {name.decode()}", request, {})
         engine = self._script.engine
         try:
             return engine, engine.start(name, request, password, self._definition)
@@ -149,6 +152,8 @@ class LuaListing:
         if not self._more:
             return ()
         if not self._call:
+            if self._script.calls.options.debug:
+                self._script.calls.log("debug", "Calling auth_userdb_iterate", None, {})
             try:
                 self._call, step = self._engine.start_listing(b"auth_userdb_iterate")
             except Full:

@@ -4,6 +4,7 @@ The order of a reply's fields is that of Lua's hash table, so they are sorted.
 """
 
 import time
+from collections.abc import Mapping
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.reference.dovecot import why_not
 
 LATER, LONG_AGO, TOO_LATE = int(time.time()) + 1, 1000, int(time.time()) + 100_000
 
-PASSDB: dict[str, dict[str, str]] = {
+PASSDB: Mapping[str, Mapping[str, str | None]] = {
     "plain": {},
     "ordinary": {"a": "b", "with space": "c d", "UPPER": "x"},
     "empty": {"a": ""},
@@ -117,11 +118,21 @@ PASSDB: dict[str, dict[str, str]] = {
     "proxy_maybe here by port": {"proxy_maybe": "y", "host": "192.0.2.1", "port": "143"},
     "proxy_maybe on another port": {"proxy_maybe": "y", "host": "192.0.2.1", "port": "144"},
     "proxy and nologin": {"proxy": "y", "host": "192.0.2.9", "nologin": "y"},
+    "proxy in a word": {"proxy": "yes", "host": "192.0.2.9"},
     "anonymous": {"user": "anonymous"},
+    "password without scheme": {"password": "pass"},
+    "password with an encoding": {"password": "{PLAIN.b64}cGFzcw=="},
+    "password with another encoding": {"password": "{plain.HEX}70617373"},
+    "password of md5crypt": {"password": "$1$abcdefgh$1s0bv7.OjNizlrMAOIQD7."},
+    "password of md5crypt and more": {"password": "$1$abcdefgh$1s0bv7.OjNizlrMAOIQD7.$more"},
+    "password of a scheme without end": {"password": "{PLAIN"},
+    "password of a scheme alone": {"password": "{PLAIN}"},
+    "empty password": {"password": ""},
+    "password_noscheme": {"password": None, "password_noscheme": "{PLAIN}pass"},
 }
-"""What the user of that name has beside a password."""
+"""What the user of that name has beside a password, or instead of it."""
 
-USERDB: dict[str, dict[str, str]] = {
+USERDB: Mapping[str, Mapping[str, str]] = {
     "plain": {},
     "ordinary": {"home": "/h", "mail": "maildir:~/Maildir", "a": ""},
     "tab": {"a": "x\ty\n\x01z"},
@@ -173,10 +184,12 @@ BETTER: dict[tuple[str, str], str] = {}
 
 
 def script() -> str:
-    def table(users: dict[str, dict[str, str]], **more: str) -> str:
+    def table(users: Mapping[str, Mapping[str, str | None]], **more: str) -> str:
         entries = []
         for user, fields in users.items():
-            pairs = [f"[{_lua(name)}] = {_lua(value)}" for name, value in {**more, **fields}.items()]
+            pairs = [
+                f"[{_lua(name)}] = {_lua(value)}" for name, value in {**more, **fields}.items() if value is not None
+            ]
             entries.append(f"  [{_lua(user)}] = {{ {', '.join(pairs)} }},\n")
         return "{\n" + "".join(entries) + "}\n"
 

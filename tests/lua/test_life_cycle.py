@@ -8,6 +8,7 @@ import pytest
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.lua import load_passdb, pcall, script_create_string, script_init, script_unref
+from authlua.secret import Secret
 from tests.lua.conftest import SCRIPTS, Bench, listed, login, now
 
 V23, V24 = Dialect.V2_3, Dialect.V2_4
@@ -194,6 +195,31 @@ def test_a_missing_function_is_named(bench: Bench, ask: str, problem: str):
         now(call or (userdb.lookup(login()) if ask == "userdb" else userdb.iterate().piece()))
     if call:
         call.close()
+
+
+def test_each_function_is_called_with_its_arguments(bench: Bench):
+    """The request, and the password where it is to be judged; nothing for a list. A debug line names each."""
+    source = """
+    local function said(...)
+      local _, password = ...
+      print(select("#", ...), password)
+      return 1, {}
+    end
+    auth_password_verify, auth_passdb_lookup, auth_userdb_lookup = said, said, said
+    function auth_userdb_iterate(...) said(...) return {} end
+    """
+    passdb, userdb = bench.passdb(source, debug=True), bench.userdb(source, debug=True)
+    now(passdb.verify_plain(login(), Secret(b"pass")))
+    now(passdb.lookup(login()))
+    now(userdb.lookup(login()))
+    assert listed(userdb.iterate()) == []
+    assert [line.text for line in bench.lines if line.level == "debug"] == [
+        "Calling auth_password_verify",
+        "Calling auth_passdb_lookup",
+        "Calling auth_userdb_lookup",
+        "Calling auth_userdb_iterate",
+    ]
+    assert [line.text for line in bench.lines if line.level == "info"] == ["2\tpass", "1\tnil", "1\tnil", "0\tnil"]
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ def test_a_foreign_table_is_no_request(bench: Bench, receiver: str):
     [
         ({}, False, ["warning", "error"]),
         ({"verbose": True}, False, ["info", "warning", "error"]),
-        ({"debug": True}, False, ["debug", "info", "warning", "error"]),
-        ({}, True, ["debug", "info", "warning", "error"]),
+        ({"debug": True}, False, ["calling", "debug", "info", "warning", "error"]),
+        ({}, True, ["calling", "debug", "info", "warning", "error"]),
     ],
 )
 def test_which_lines_of_a_request_are_written(bench: Bench, options, debug_request: bool, shown: list[str]):
@@ -162,7 +162,9 @@ def test_which_lines_of_a_request_are_written(bench: Bench, options, debug_reque
     body = "for _, l in ipairs { 'debug', 'info', 'warning', 'error' } do req['log_' .. l](req, l) end"
     request = login(debug=debug_request)
     bench.evaluate(body, request=request, **options)
-    assert [(level, f"db-lua: {level}", request, {}) for level in shown] == bench.lines
+    lines = {level: (level, f"db-lua: {level}", request, {}) for level in shown}
+    lines["calling"] = ("debug", "Calling auth_passdb_lookup", request, {})
+    assert [lines[level] for level in shown] == bench.lines
 
 
 def test_a_debug_line_of_2_3_is_not_even_looked_at(bench: Bench):
