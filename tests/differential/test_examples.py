@@ -35,6 +35,8 @@ EXAMPLES: dict[str, list[str]] = {
     "02-verify-http": [
         "AUTH alice/pass alice/wrong ghost/pass slow/pass",
         "PASS alice",
+        "USER alice",
+        "LIST",
         "GONE",
         "AUTH alice/pass",
     ],
@@ -102,7 +104,7 @@ def of_dovecot(log: str) -> list[str]:
     return sorted(lines)
 
 
-OWN = re.compile(r"auth_request_finished |listening |ready |stopp|\S+ (?:lua: )?unknown user")
+OWN = re.compile(r"auth_request_finished |listening |ready |stopp|userdb iteration failed|\S+ (?:lua: )?unknown user")
 """Lines that Dovecot does not have."""
 
 

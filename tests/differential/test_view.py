@@ -18,6 +18,7 @@ RESULTS = {
     "any": 'auth.PASSDB_RESULT_OK, { nopassword = "y", first = "1" }',
     "none": 'auth.PASSDB_RESULT_OK, { noauthenticate = "y", first = "1", userdb_quota = "7" }',
     "renamed": 'auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass", user = "other", first = "1" }',
+    "failing": 'auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass", fail = "y" }',
     "unknown": 'auth.PASSDB_RESULT_USER_UNKNOWN, ""',
     "mismatch": 'auth.PASSDB_RESULT_PASSWORD_MISMATCH, ""',
     "down": 'auth.PASSDB_RESULT_INTERNAL_FAILURE, ""',
@@ -138,7 +139,7 @@ def test_a_script_in_a_worker_sees_more_of_its_chain(series: str) -> None:
     if series == "2.3" and "AUTHLUA_DIFFERENTIAL" not in os.environ:
         pytest.skip("`make differential` tries both; each takes seconds")
     expected, got = both(series, "continue", "yes")
-    for asked, at in (("unknown", 0), ("down", 1)):
+    for asked, at in (("unknown", 0), ("failing", 0), ("down", 1)):
         seen = ["<true>" if at == number else "<false>" for number in (0, 1)]
         for command in ("AUTH", "PASS"):
             told = expected[f"{command} {asked}"]

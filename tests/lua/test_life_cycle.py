@@ -275,6 +275,24 @@ def test_a_code_out_of_range_is_the_scripts_error(bench: Bench, code: str):
             now(userdb.lookup(login()))
 
 
+def test_2_4_looks_at_the_table_before_the_code(bench: Bench):
+    """Beside a code that nothing has, too."""
+    passdb = bench.passdb("function auth_passdb_lookup() return 7, {} end", V24)
+    with pytest.raises(ScriptError, match=r"error return value \(expected nil or string, got table\)"):
+        now(passdb.lookup(login()))
+
+
+@pytest.mark.parametrize(
+    ("version", "half", "code"), [("5.1", "2", "OK"), ("luajit", "2", "OK"), ("5.3", "0", "PASSWORD_MISMATCH")]
+)
+def test_a_fraction_is_cut_off_or_nothing(bench: Bench, version: str, half: str, code: str):
+    """By Lua, which changed its mind with 5.3; a password may be a number."""
+    source = "function auth_passdb_lookup(req) return tonumber(req.user), { n = 2.5, password = 1234 } end"
+    passdb = bench.passdb(source, version=version)
+    assert dict(now(passdb.lookup(login("1"))).fields) == {"n": half, "password": "1234"}
+    assert now(passdb.lookup(login("1.5"))).result.name == code
+
+
 @pytest.mark.parametrize("key", ["1", "1.5", "true", "{}", "print", "'\\t'", "'a\\rb'", "'a\\nb'", "''", "'\\0'"])
 def test_an_unusable_key_is_ignored_with_a_warning(bench: Bench, key: str):
     """Dovecot crashed on these, or warns since 2.3.21; the rest of the table counts."""

@@ -33,7 +33,12 @@ end
 
 local function the_table(req)
   probe("dovecot.auth keys", function() return keys(dovecot.auth) end)
-  for _, name in ipairs { "PASSDB_RESULT_OK", "PASSDB_RESULT_NEXT", "USERDB_RESULT_USER_UNKNOWN" } do
+  for _, name in ipairs {
+    "PASSDB_RESULT_OK", "PASSDB_RESULT_PASSWORD_MISMATCH", "PASSDB_RESULT_INTERNAL_FAILURE",
+    "PASSDB_RESULT_SCHEME_NOT_AVAILABLE", "PASSDB_RESULT_USER_UNKNOWN", "PASSDB_RESULT_USER_DISABLED",
+    "PASSDB_RESULT_PASS_EXPIRED", "PASSDB_RESULT_NEXT", "USERDB_RESULT_OK", "USERDB_RESULT_INTERNAL_FAILURE",
+    "USERDB_RESULT_USER_UNKNOWN",
+  } do
     probe(name, function() return dovecot.auth[name], math.type(dovecot.auth[name]) end)
   end
   probe("metatable names", function()
@@ -118,6 +123,10 @@ local function requests(req)
   probe("passdb.x", function() return req.passdb.x, req.userdb.x end)
   probe("number key", function() return req[5] end)
   probe("nil key", function() return req[nil] end)
+  probe("numeric text key", function() return req["5"] end)
+  probe("fields' nil key", function() return req.passdb[nil] end)
+  probe("fields' item", function() return type(rawget(req.passdb, "item")) ~= "nil" end)
+  probe("fields can be set", function() req.passdb.mine = "m" return req.passdb.mine, req.userdb.mine end)
   probe("boolean key", function() return req[true] end)
   probe("own field", function() req.note = "n" return req.note, req.user end)
   probe("shadow user", function() req.user = "other" return req.user, req:var_expand("x") end)
@@ -145,6 +154,10 @@ local function requests(req)
     probe("verify nil", function() return (req:password_verify(nil, "x")) end)
     probe("verify nil password", function() return (req:password_verify("x", nil)) end)
   end
+  for _, stored in ipairs { "x", "{PLAIN}y", "{NOSUCH}x", "{SHA256}zz", "{BLF-CRYPT}x" } do
+    probe("verify both " .. stored, function() return req:password_verify(stored, "x") end)
+  end
+  probe("verify type", function() return math.type(req:password_verify("x", "x")) end)
   probe("verify plain", function() return (req:password_verify("x", "x")) end)
   probe("verify number", function() return (req:password_verify(12, "12")) end)
   probe("verify mismatch", function() return (req:password_verify("x", "y")) end)
