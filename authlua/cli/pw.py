@@ -9,7 +9,7 @@ from authlua.cli import EX_DATAERR, EX_NOPERM, EX_USAGE
 from authlua.cli.output import say
 
 if TYPE_CHECKING:
-    from authlua.passwords import MalformedHash, UnknownScheme
+    from authlua.passwords import Limits, MalformedHash, UnknownScheme
 
 HELP = "make, test and list password hashes"
 
@@ -63,14 +63,29 @@ def _make(args: argparse.Namespace) -> int:
 def _test(stored: str, password: bytes, args: argparse.Namespace) -> int:
     from authlua.passwords import MalformedHash, UnknownScheme, verify
 
+    limits = _limits(args)
     try:
-        fits = verify(password, stored, user=_text(args.user), default_scheme=args.scheme or "")
+        fits = verify(password, stored, user=_text(args.user), default_scheme=args.scheme or "", limits=limits)
     except (MalformedHash, UnknownScheme) as error:
         return _complain(EX_DATAERR, _explain(error))
     if not fits:
         return _complain(EX_NOPERM, "Password mismatch")
     say(f"{stored} (verified)")
     return 0
+
+
+def _limits(args: argparse.Namespace) -> "Limits":
+    """What the configuration lets a hash cost; the defaults where nobody named one and there is none to be read."""
+    from authlua.cli import default_config
+    from authlua.passwords import LIMITS, Limits
+
+    if args.config == default_config() and not os.access(args.config, os.R_OK):
+        return LIMITS
+    from dataclasses import asdict
+
+    from authlua.config import load
+
+    return Limits(**asdict(load(args.config).hashes))
 
 
 def _explain(error: "MalformedHash | UnknownScheme") -> str:

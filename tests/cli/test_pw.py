@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,26 @@ def test_a_wrong_password_exits_77(pw: Shell) -> None:
 def test_a_broken_hash_exits_65_and_says_why(pw: Shell, stored: str, problem: str) -> None:
     """With the words the log would have."""
     assert pw("-t", stored, "-p", "secret") == (65, "", f"authlua pw: {problem}\n")
+
+
+def test_a_hash_may_cost_what_the_configuration_allows(
+    pw: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that what is verified here is verified by the server; where there is no configuration, its defaults count."""
+    config = tmp_path / "authlua.toml"
+    config.write_text('[hashes]\npbkdf2_rounds = 10\n[[passdb]]\ndriver = "passwd"\n[[userdb]]\ndriver = "passwd"\n')
+    made = pw("-s", "PBKDF2", "-r", "11", "-p", "secret")[1].removesuffix("\n")
+    test = ("-t", made, "-p", "secret")
+    assert pw(*test) == (0, f"{made} (verified)\n", "")
+    code, out, err = pw("-c", str(config), *test)
+    assert (code, out) == (65, "")
+    assert err.endswith("11 is more than the 10 that hashes.pbkdf2_rounds allows\n")
+    assert pw("-c", str(config), "-V", "-s", "PBKDF2", "-r", "11", "-p", "secret")[0] == 65
+    monkeypatch.setenv("AUTHLUA_CONFIG", str(config))
+    assert pw(*test)[0] == 65
+    config.unlink()
+    assert pw(*test)[0] == 0
+    assert pw("-c", str(tmp_path / "missing.toml"), *test)[0] == 78
 
 
 def test_a_scheme_may_stand_in_for_the_prefix(pw: Shell) -> None:
