@@ -1117,6 +1117,7 @@ def _check_names(settings: Settings) -> list[str]:
     import grp
     import pwd
 
+    by_name: Mapping[str, Callable[[str], object]] = {"uid": pwd.getpwnam, "gid": grp.getgrnam}
     wanted: list[tuple[str, str, Callable[[str], object]]] = [("server.user", settings.server.user, pwd.getpwnam)]
     if not settings.mail.uid.isdecimal():
         wanted.append(("mail.uid", settings.mail.uid, pwd.getpwnam))
@@ -1128,6 +1129,13 @@ def _check_names(settings: Settings) -> list[str]:
             (f"{where}.user", listener.user, pwd.getpwnam),
             (f"{where}.group", listener.group, grp.getgrnam),
         ]
+    for index, userdb in enumerate(settings.userdbs):
+        where = _numbered("userdb", index, len(settings.userdbs))
+        for key in ("fields", "default_fields", "override_fields"):
+            for field, value in getattr(userdb, key):
+                name = field.partition(":")[0]
+                if name in by_name and value and "%" not in value and not value.isdecimal():
+                    wanted.append((f"{where}.{key}.{name}", value, by_name[name]))
     problems = []
     for where, name, lookup in wanted:
         if name:

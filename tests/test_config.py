@@ -212,6 +212,14 @@ TCP = "address = '[::1]:9'\n"
             "auth.mechanisms: anonymous needs an auth.anonymous_username",
         ),
         (
+            "[[userdb]]\ndriver = 'static'\nfields = { uid = 'nobody-here', gid = '5000', home = '/%u' }\n",
+            "userdb[2].fields.uid: this machine knows no uid 'nobody-here'",
+        ),
+        (
+            "default_fields = { 'gid:protected' = 'nobody-here', uid = '%n' }\n",
+            "userdb.default_fields.gid: this machine knows no gid 'nobody-here'",
+        ),
+        (
             "[auth]\nverbose_passwords = 'md5'",
             "auth.verbose_passwords: expected no, plain or sha1, "
             'the last two also with a length such as sha1:6, got "md5"',
