@@ -20,9 +20,11 @@ from tests.auth.fakes import House
 SENT = {"proxy": "y", "host": "mail.example", "port": "143"}
 
 
-def login(house: House, resolved: str | OSError, *, login: bool = True) -> tuple[Ok | Fail, list[tuple[str, float]]]:
+def login(
+    house: House, resolved: str | OSError, *, login: bool = True, **more: str
+) -> tuple[Ok | Fail, list[tuple[str, float]]]:
     """The reply when the name of the host is *resolved* so, and which names were looked up for how long."""
-    params = [("service", "imap"), ("lip", "192.0.2.1"), ("lport", "143"), ("rip", "192.0.2.7")]
+    params = [("service", "imap"), ("lip", "192.0.2.1"), ("lport", "143"), ("rip", "192.0.2.7"), *more.items()]
     request = new_request(params, id=1, mech="PLAIN")
     core = house.auth.authenticate(request, Secret(b"\0t\0pass"), login=login)
     names: list[tuple[str, float]] = []
@@ -46,6 +48,18 @@ def test_the_address_of_a_name_goes_along() -> None:
     reply, names = login(house(SENT), "192.0.2.9")
     assert dict(reply.fields)["hostip"] == "192.0.2.9"
     assert names == [("mail.example", 10)]
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_an_address_that_is_none_is_a_temporary_failure(dialect: Dialect) -> None:
+    """The user did nothing wrong; nothing of the proxy's is told, nor the password."""
+    site = house({**SENT, "hostip": "192.0.2"}, dialect=dialect)
+    reply, names = login(site, OSError("never"))
+    assert isinstance(reply, Fail)
+    assert dict(reply.fields).items() >= {"user": "t", "code": "temp_fail"}.items()
+    assert not dict(reply.fields).keys() & {"proxy", "host", "port", "pass"}
+    assert names == []
+    assert site.log == [("error", "hostip is not an IP address: 192.0.2")]
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("30", 30), ("soon", 10), ("", 10)])
@@ -94,6 +108,14 @@ def test_who_would_be_sent_to_us_stays(ip: str, port: str, us: tuple[str, ...], 
     reply, _ = login(house({"proxy_maybe": "y", "host": "mail.example", "port": port}, proxy_self=us), ip)
     assert ("proxy" in dict(reply.fields)) == (not stays)
     assert ("host" in dict(reply.fields)) == (not stays)
+
+
+@pytest.mark.parametrize(("host", "stays"), [("192.0.2.1", False), ("198.51.100.1", True)])
+def test_in_front_of_a_proxy_we_are_what_the_client_has_connected_to(host: str, stays: bool) -> None:
+    """``real_lip``, and the port behind it."""
+    sent = house({"proxy_maybe": "y", "host": host, "port": "143"})
+    reply, _ = login(sent, OSError("never"), real_lip="198.51.100.1", real_lport="993")
+    assert ("proxy" in dict(reply.fields)) == (not stays)
 
 
 def test_a_socket_that_only_authenticates_proxies_nobody() -> None:

@@ -22,6 +22,7 @@ from authlua.databases import KeyFiles, KeySet, OAuth2Options, OAuth2Passdb
 from authlua.databases.tokens import Rules, TokenJudge, TokenRefused
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError, ScriptError
+from authlua.protocol import Ok
 from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
 from authlua.wishes import Compute, Service
@@ -310,7 +311,8 @@ def test_a_login_with_a_token(tmp_path: Path) -> None:
     text = "introspection_mode = 'local'\nlocal_validation_key_dict = 'jwks:set'\n"
     text += "fields = { userdb_uid = '%{oauth2:uid}' }\n"
     site = Site(tmp_path, BASE + text + "[[userdb]]\ndriver = 'prefetch'\n")
-    assert str(site.login("alice", token(uid=77))).startswith("Ok(id=1, user='alice'")
+    good = token(uid=77)
+    assert site.login("alice", good) == Ok(1, "alice", [("token", good)], keep=True)
     assert site.login("alice", token(email="bob")).fields == [("user", "alice")]
     assert any("Username 'alice' did not match 'bob'" in text for _, text in site.events)
 

@@ -17,7 +17,7 @@ local passdb = {
   any = { nopassword = "y" },
   both = { nopassword = "y", password = "{PLAIN}other" },
   none = {},
-  elsewhere = { password = "{PLAIN}pass", allow_nets = "192.0.2.0/24,fe80::/10" },
+  elsewhere = { password = "{PLAIN}pass", allow_nets = "nonsense,192.0.2.0/24,fe80::/10" },
   renamed = { password = "{PLAIN}pass", user = "right" },
   failing = { password = "{PLAIN}pass", fail = "y" },
   strange = { password = "{NOSUCH}pass" },
