@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -133,6 +134,8 @@ class _Process:
         self._sock = sock
         self.index = index
         self.pid = 0
+        self.since = inf
+        """When it was first seen at work on the call that it is at work on."""
         self._number = 0
         self._used = 0.0
         self._stands_back = False
@@ -168,12 +171,12 @@ class _Process:
                 except (OSError, trio.ClosedResourceError):
                     return  # it is gone, which is heard of elsewhere
 
-    def watch(self, number: int) -> None:
+    def watch(self, number: int, now: float) -> None:
         """It is at work on call *number*: let it stand back when that takes too much of the processor."""
         try:
             used = time.clock_gettime(~self.pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
             if number != self._number:
-                self._number, self._used = number, used
+                self._number, self._used, self.since = number, used, now
             elif not self._stands_back and used - self._used > HOG:
                 nice = os.getpriority(os.PRIO_PROCESS, self.pid)
                 os.setpriority(os.PRIO_PROCESS, self.pid, nice + STAND_BACK)
@@ -499,7 +502,9 @@ class Pool:
         running = {self._running(worker): worker for worker in self._workers.values()}
         running.pop(0, None)
         for number, worker in running.items():
-            worker.watch(number)
+            worker.watch(number, now)
+            if number not in self._calls and now - worker.since >= self._timeout:
+                os.kill(worker.pid, signal.SIGKILL)  # nobody waits for it, and others may wait for the worker
         for number, call in list(self._calls.items()):
             if now - call.started < self._timeout:
                 break

@@ -1,5 +1,6 @@
 """Workers: real processes, and what scripts may do to them."""
 
+import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -360,6 +361,37 @@ async def test_a_call_that_takes_too_long_is_ended_with_its_worker(house: House)
         assert served > 10
         nursery.cancel_scope.cancel()
     await house.lookup("t")
+
+
+@pytest.mark.parametrize("house", [{"timeout": 1.0, "max": 2}], indirect=True)
+async def test_a_call_that_waits_for_a_worker_has_no_more_time_than_others(house: House) -> None:
+    """It fails when its own time is up, though it was never begun; by then there are workers again."""
+
+    async def too_long() -> None:
+        with pytest.raises(ScriptError, match="took longer than 1 s"):
+            await house.lookup("loop")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(too_long)
+    await served_again(house)
+
+
+@pytest.mark.parametrize("house", [{"timeout": 1.0, "max": 1}], indirect=True)
+async def test_a_call_that_nobody_waits_for_has_no_more_time_than_others(house: House) -> None:
+    """Who starts a script that loops and hangs up does not keep its worker busy for ever."""
+    with trio.move_on_after(0.3):
+        await house.lookup("loop")
+    await served_again(house)
+
+
+async def served_again(house: House) -> None:
+    """A call is answered, if not the first one."""
+    for _ in range(5):
+        with contextlib.suppress(ScriptError):
+            await house.lookup("t")
+            return
+    raise AssertionError("no worker is free")
 
 
 async def test_a_script_that_eats_memory_is_stopped(house: House) -> None:
