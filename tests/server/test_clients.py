@@ -131,6 +131,23 @@ async def test_a_client_that_does_not_continue_is_forgotten(tmp_path: Path, auto
         assert server.app.core.holds == 0
 
 
+async def test_each_answer_gives_the_client_as_much_time_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """The limit is on its silence, not on the login."""
+    house = House({"t": {"password": "{PLAIN}pass"}})
+    async with living(tmp_path, house.auth) as server:
+        stream = await login(server)
+        for pause, password_pause, reply in ((140, 140, b"OK\t1\tuser=t\n"), (140, 160, None)):
+            await stream.send_all(b"AUTH\t1\tLOGIN\tservice=imap\n")
+            await read_until(stream, b"CONT\t1\tVXNlcm5hbWU6\n")
+            await trio.sleep(pause)
+            await stream.send_all(b"CONT\t1\tdA==\n")
+            await read_until(stream, b"CONT\t1\tUGFzc3dvcmQ6\n")
+            await trio.sleep(password_pause)
+            await stream.send_all(b"CONT\t1\tcGFzcw==\n")
+            expected = reply or b"FAIL\t1\treason=Authentication request timed out\n"
+            assert await read_until(stream, b"\n") == expected
+
+
 async def test_a_success_that_no_master_fetches_is_forgotten(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Its id is free again."""
     house = House({"t": {"password": "{PLAIN}pass"}})
