@@ -12,7 +12,7 @@ from authlua.dialect import Dialect
 from authlua.masks import mask
 from authlua.protocol import escape
 from authlua.request import AuthRequest
-from authlua.variables import Template, request_variables
+from authlua.variables import ExpansionError, Template, request_variables
 
 Pairs = Sequence[tuple[str, str | None]]
 
@@ -145,23 +145,38 @@ class Cache:
         self._size -= self._entries.pop(key).size
 
 
+def _of_requests(names: Iterable[str], dialect: Dialect, *, unknown_is_wrong: bool) -> list[str]:
+    """Those of *names* that are a matter of the request, and not of the machine or the moment."""
+    variables = request_variables(AuthRequest(""), dialect, id="")
+    found = []
+    for name in names:
+        prefix, colon, _ = name.partition(":")
+        if not colon:
+            try:
+                variables.lookup(name)
+            except KeyError:
+                if unknown_is_wrong:
+                    raise ExpansionError(f"Unknown variable '{name}'") from None
+                continue
+        elif prefix not in ("passdb", "userdb"):
+            continue
+        found.append(name)
+    return found
+
+
 class CacheKey:
     """What the answer of one database depends on: the variables of its template, in fixed order.
 
-    As in ``auth-cache.c:auth_cache_parse_key``, the text between them does not matter, and a local part together
-    with a domain is the user.
+    As in ``auth-cache.c:auth_cache_parse_key``, neither the text between them nor what any request gets the same
+    matters, and a local part together with a domain is the user.
 
     Args:
         kind: ``P`` for a passdb, ``U`` for a userdb.
-        fields: templates of fields set beside the database's own, whose variables count too.
+        names: those of the variables.
     """
 
-    def __init__(
-        self, kind: str, id: int, template: Template, dialect: Dialect, fields: Iterable[Template] = ()
-    ) -> None:
-        names = dict.fromkeys(template.variables)
-        for one in fields:
-            names.update(dict.fromkeys(name for name in one.variables if ":" not in name))
+    def __init__(self, kind: str, id: int, names: Iterable[str], dialect: Dialect) -> None:
+        names = dict.fromkeys(names)
         if names.keys() & {"username"} and names.keys() & {"domain"}:
             names["user"] = None
         if "user" in names:
@@ -176,8 +191,17 @@ class CacheKey:
     def of_template(
         cls, kind: str, id: int, template: Template, dialect: Dialect, fields: Iterable[Template] = ()
     ) -> "CacheKey | None":
-        """The key; `None` when *template* has no variable, so that all users would share one entry."""
-        return cls(kind, id, template, dialect, fields) if template.variables else None
+        """The key; `None` when *template* has no variable, so that all users would share one entry.
+
+        *fields* are templates of fields set beside the database's own, whose variables count too. Raises
+        `ExpansionError` for a variable that 2.4 does not know; 2.3 passes over it.
+        """
+        names = _of_requests(template.variables, dialect, unknown_is_wrong=dialect is not Dialect.V2_3)
+        if not names:
+            return None
+        for one in fields:
+            names += _of_requests([name for name in one.variables if ":" not in name], dialect, unknown_is_wrong=False)
+        return cls(kind, id, names, dialect)
 
     def expand(self, request: AuthRequest) -> str:
         """The key for *request*, whose user counts as it was before any database changed it."""

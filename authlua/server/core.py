@@ -46,7 +46,7 @@ from authlua.databases import (
     StaticUserdb,
 )
 from authlua.dialect import Dialect
-from authlua.errors import ConfigError
+from authlua.errors import ConfigError, ScriptError
 from authlua.logs import ABOUT
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, load_passdb, load_userdb
 from authlua.passwords import Limits
@@ -60,7 +60,7 @@ from authlua.server.watching import Stamps, stamps
 from authlua.server.zygote import Zygote
 from authlua.services import State, fulfil_now
 from authlua.twins import Waits, open_twins
-from authlua.variables import Template, compile_template
+from authlua.variables import ExpansionError, Template, compile_template
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -481,15 +481,17 @@ def _cache_key(
         text, dialect = one.cache_key, server
     else:
         return None
-    if script is not None and script.cache_key is not None:
-        text, dialect = script.cache_key, script.dialect
-    return CacheKey.of_template(
-        kind,
-        id,
-        compile_template(text, dialect),
-        dialect,
-        [field for _, field in _templates(one.default_fields, server)],
-    )
+    own = None if script is None else script.cache_key
+    if script is not None and own is not None:
+        text, dialect = own, script.dialect
+    fields = [field for _, field in _templates(one.default_fields, server)]
+    try:
+        return CacheKey.of_template(kind, id, compile_template(text, dialect), dialect, fields)
+    except ExpansionError as error:
+        database = "passdb" if kind == "P" else "userdb"
+        if own is not None:
+            raise ScriptError(f"{database}-lua: auth_{database}_get_cache_key() failed: {text}: {error}") from error
+        raise ConfigError([f"{database}.cache_key: {error}"]) from error
 
 
 def _plain(options: ScriptOptions) -> Mapping[str, object]:

@@ -15,7 +15,7 @@ from authlua.protocol import Fail, NotFound, Ok, PassFound, UserFound
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbResult
 from authlua.secret import Secret
-from authlua.variables import compile_template
+from authlua.variables import ExpansionError, compile_template
 from authlua.wishes import Compute, Flight, Sleep
 from tests.auth.fakes import DictPassdb, House, run
 
@@ -411,10 +411,33 @@ class TestKeys:
         assert key(template).expand(request) == f"P1\t{expected}"
         assert request.user == "changed"
 
-    def test_a_template_without_variables_is_no_key(self) -> None:
-        """All users would share one entry."""
-        for template in ("", "fixed"):
-            assert CacheKey.of_template("P", 1, compile_template(template, Dialect.V2_3), Dialect.V2_3) is None
+    @pytest.mark.parametrize(
+        ("template", "expected"),
+        [
+            ("%{user | md5 % 4}", "t@x"),
+            ("%{user}%{generate:uuid}%{time:us}%{system:os}", "t@x"),
+            ("%{user | username}@%{user | domain}", "t@x"),
+            ("%{passdb:x}/%{user}", "t@x\ty"),
+        ],
+    )
+    def test_what_is_no_matter_of_the_request_does_not_count(self, template: str, expected: str) -> None:
+        """What 2.4 finds out about the moment and the machine, and filters."""
+        request = new_request([("service", "imap")], id=1)
+        request.user = request.translated_user = "t@x"
+        request.passdb_fields["x"] = "y"
+        assert key(template, dialect=Dialect.V2_4).expand(request) == f"P1\t{expected}"
+
+    @pytest.mark.parametrize("dialect", Dialect)
+    @pytest.mark.parametrize("template", ["", "fixed", "%{env:HOME}", "%{system:hostname}"])
+    def test_a_template_without_variables_is_no_key(self, template: str, dialect: Dialect) -> None:
+        """All users would share one entry, as they do in Dovecot up to 2.4.2."""
+        assert CacheKey.of_template("P", 1, compile_template(template, dialect), dialect) is None
+
+    def test_a_variable_must_be_known(self) -> None:
+        """In 2.4; 2.3 passes over it."""
+        assert key("%u%{nosuch}").expand(new_request([("service", "imap")], id=1)) == "P1\t"
+        with pytest.raises(ExpansionError, match=r"^Unknown variable 'nosuch'$"):
+            key("%{user}%{nosuch}", dialect=Dialect.V2_4)
 
     def test_fields_beside_the_database_are_part_of_the_answer(self) -> None:
         """Their variables join the key, those of earlier answers aside."""

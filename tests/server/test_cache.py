@@ -8,6 +8,7 @@ import structlog
 
 from authlua.auth import CacheKey, new_request
 from authlua.config import load
+from authlua.errors import ConfigError, ScriptError
 from authlua.protocol import PassFound
 from authlua.server import Core, open_core
 from tests.auth import test_cache as test_auth
@@ -63,6 +64,16 @@ def test_the_key_is_the_configurations_or_the_scripts(
         found.append(dict(reply.fields)["calls"])
     core.retire()
     assert found == calls
+
+
+@pytest.mark.parametrize(("key", "problem"), [("%{user", "syntax error, "), ("%{nosuch}", "Unknown variable 'nosuch'")])
+def test_a_key_that_is_none_keeps_the_server_from_starting(tmp_path: Path, key: str, problem: str) -> None:
+    """Whether the script or the configuration says it."""
+    with pytest.raises(ScriptError) as wrong:
+        core_of(tmp_path, SCRIPT + KEY.replace("%{user}%{protocol}", key), dialect="2.4")
+    assert str(wrong.value).startswith(f"passdb-lua: auth_passdb_get_cache_key() failed: {key}: {problem}")
+    with pytest.raises(ConfigError, match=r"passdb\.cache_key: "):
+        core_of(tmp_path, SCRIPT, dialect="2.4", more=f"cache_key = '{key}'")
 
 
 async def test_the_cache_is_flushed_and_counted(tmp_path: Path) -> None:
