@@ -110,23 +110,50 @@ end
 --
 -- Who runs this many instructions without waiting, or for this long, would hold everybody up. The hook comes every
 -- STEP instructions of one coroutine, and counts those of one stretch of a call. When these were too many it comes at
--- every instruction, so that no pcall can keep the script going. Time is looked at because an instruction may take
--- long, such as one that fills the memory.
+-- every instruction, so that no pcall can keep the script going.
+--
+-- Time is looked at because an instruction may take long, above all one that makes a long string: a thousand of them
+-- may take seconds. So the hook comes as well when Lua has been through its garbage, which happens the more often the
+-- more a script allocates; and every FEW instructions while these take long.
 --
 -- Outside of calls, when a script loads, starts or ends, nobody waits for it, and it may take its time, but not for
 -- ever. That holds for scripts without a budget, too.
 
 local budget = options.budget > 0 and options.budget
-local STEP = budget and math.min(budget, 1000) or 2500000
+local STEP, FEW = budget and math.min(budget, 1000) or 2500000, 10
+local LONG = 0.0001                                   -- seconds, for FEW instructions
 local cpu = host.cpu
 local stretch, last_stretch, spender = 0, nil, nil    -- stretch: how often calls were continued
 local spent, since                                    -- in this stretch: instructions, and the time at the first hook
+local looked = 0                                      -- the time at the last hook
 local overspent                                       -- the call that has used its budget up
 local left, deadline                                  -- what runs outside of calls may use; nil when nothing does
 
-local function spend()
+-- Stops the call that runs, if with these `instructions` its budget is used up. `again` is the hook for that.
+local function look(instructions, again)
   local now = core.current
-  if now == nil then
+  looked = cpu()
+  if last_stretch ~= stretch or spender ~= now then
+    last_stretch, spender, spent, since = stretch, now, instructions, looked
+    return
+  end
+  spent = spent + instructions
+  if spent <= budget and looked - since < options.patience then
+    return
+  end
+  overspent = now
+  sethook(again, "", 1)
+  error("the script ran for too long without waiting; use_worker = true has room for that", 0)
+end
+
+-- Whether a call runs that has a budget, and not what calls it.
+local function is_limited()
+  local thread, is_main = running()
+  return budget and core.current ~= nil and thread ~= nil and not is_main
+end
+
+local function spend()
+  if core.current == nil then
     if left then
       left = left - STEP
       if left < 0 or cpu() > deadline then
@@ -137,22 +164,67 @@ local function spend()
         end
       end
     end
-    return
+  elseif is_limited() then
+    look(STEP, spend)
   end
-  local thread, is_main = running()
-  if not budget or thread == nil or is_main then
-    return
-  elseif last_stretch ~= stretch or spender ~= now then
-    last_stretch, spender, spent, since = stretch, now, STEP, cpu()
-    return
+end
+
+-- By itself Lua goes through its garbage when twice as much is in use as is of use; in a large state that is late.
+local GROWTH = 4096 -- kB
+local collect = collectgarbage
+local pause = options.version == "5.5" and { "param", "pause" } or { "setpause" }
+
+local function set_pause()
+  pause[#pause + 1] = 100 + math.floor(math.min(100, 100 * GROWTH / collect("count")))
+  collect(unpack(pause))
+  pause[#pause] = nil
+end
+
+-- The hook after a collection, and while instructions take long.
+local function watch()
+  if is_limited() then
+    local before = looked
+    look(FEW, spend)
+    set_pause()
+    if looked - before > LONG then
+      sethook(watch, "", FEW)
+      return
+    end
   end
-  spent = spent + STEP
-  if spent <= budget and cpu() - since < options.patience then
-    return
+  sethook(spend, "", STEP)
+end
+
+-- Only the garbage holds the sentinel: when it goes, Lua has been through all of it, and another is set.
+local set_sentinel
+local has_sentinel = true
+
+local function on_collected()
+  has_sentinel = false
+  if is_limited() then
+    sethook(watch, "", 1)
   end
-  overspent = now
-  sethook(spend, "", 1)
-  error("the script ran for too long without waiting; use_worker = true has room for that", 0)
+  set_sentinel()
+end
+
+if newproxy then
+  local pattern = newproxy(true)
+  getmetatable(pattern).__gc = on_collected
+
+  function set_sentinel()
+    newproxy(pattern)
+    has_sentinel = true
+  end
+else
+  local meta = { __gc = on_collected }
+
+  function set_sentinel()
+    setmetatable({}, meta)
+    has_sentinel = true
+  end
+end
+
+if budget then
+  set_sentinel()
 end
 
 -- A coroutine that keeps to the budget.
@@ -188,7 +260,7 @@ local function unlimited(before)
   end
   sethook()
   if jit and budget then
-    sethook(spend, "", budget) -- LuaJIT has one hook for all coroutines
+    sethook(spend, "", STEP) -- LuaJIT has one hook for all coroutines
   elseif jit then
     jit.on()
   end
@@ -416,7 +488,15 @@ local function step(slot, ok, first, ...)
   leave(call)
   if overspent then
     overspent = nil
-    sethook(spend, "", budget) -- LuaJIT has one hook for all coroutines
+    if jit then
+      sethook(spend, "", STEP) -- it has one hook for all coroutines
+    end
+  end
+  if not has_sentinel then
+    set_sentinel() -- there was no memory for it
+  end
+  if budget then
+    collect("step") -- what the call held shall go soon
   end
   return RAISED, explained(first, slot.coroutine)
 end

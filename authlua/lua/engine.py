@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,8 +35,14 @@ Step = tuple[Any, ...]
 RESERVE = 1 << 20
 """Bytes of a limited state that are left for the arguments of calls."""
 
-PATIENCE = 0.1
+PATIENCE = 0.02
 """Seconds of processor time that a call with a budget may take without waiting, however few its instructions."""
+
+GROWTH = 16 << 20
+"""Bytes that a call with a budget may add to a limited state without waiting, as one instruction may ask for them all.
+
+It may add half as many in any case; what exactly is reckoned anew only when a state has grown or shrunk by much.
+"""
 
 LOADING_TIME = 20.0
 """Seconds of processor time that a script may take outside of calls, as when it loads."""
@@ -78,10 +83,15 @@ class Engine:
         }
         self._runtime: Any = runtime
         self._used = runtime.get_memory_used
+        self._limit = self._ceiling = options.memory_limit
         self._most = max(options.memory_limit - RESERVE, options.memory_limit // 2) if options.memory_limit else None
+        self._has_budget = options.budget > 0
+        self._lowest, self._highest = 0, self._most or 0
+        """Between these, what the state takes needs no more thought when a call begins."""
+        self._let_grow()
         self._retired = False
         if options.memory_limit and options.version in _LIFTED:
-            calls.lower = partial(runtime.set_max_memory, options.memory_limit)
+            calls.lower = self._lower
             entries = {name: _lifted(runtime, calls.lower, entries[name]) for name in entries}
         self._start = entries[b"start"]
         self._continue = entries[b"continue"]
@@ -104,10 +114,12 @@ class Engine:
 
     def call(self, name: str, *arguments: Any) -> Step:
         """Call a global function outside any request: DONE, the result's kind and value; RAISED; or MISSING."""
+        self._let_grow()
         return self._checked(self._entries[b"call"](name.encode(), *arguments))
 
     def pcall(self, name: str, *arguments: Any) -> Step:
         """Call a global function outside any request: DONE and all its results; RAISED; or MISSING."""
+        self._let_grow()
         step: Any = self._entries[b"pcall"](name.encode(), *arguments)
         return self._checked(step if isinstance(step, tuple) else (step,))
 
@@ -172,7 +184,7 @@ class Engine:
             flags |= 16
         user = request.user
         try:
-            if self._most is not None and self._used() > self._most:
+            if self._most is not None and not self._lowest <= self._used() <= self._highest:
                 self._make_room()
             step: Step = self._start(
                 name, call, None if user is None else user.encode("utf-8", "surrogateescape"), flags, password
@@ -197,6 +209,7 @@ class Engine:
         DONE comes with whether there may be more, and some users. Then ask `list_more`, and in the end `end_listing`.
         """
         self._make_room()
+        self._let_grow()
         call = self._last = self._last + 1
         self._listings.add(call)
         try:
@@ -210,6 +223,7 @@ class Engine:
             raise ScriptError(f"{self._calls.script}: unloaded while users were listed")
         try:
             self._make_room()
+            self._let_grow()
             return self._checked(self._entries[b"list_more"](call))
         except MemoryError as error:
             raise self._exhausted(b"auth_userdb_iterate") from error
@@ -251,13 +265,29 @@ class Engine:
         if self._most is None:
             return
         most = self._most - sum(len(value) for value in values if isinstance(value, bytes))
-        if self._used() > most:
-            limit = self._runtime.get_max_memory()
-            self._runtime.set_max_memory(limit + RESERVE)
+        used: int = self._used()
+        if used > most:
+            self._runtime.set_max_memory(self._ceiling + RESERVE)
             self._entries[b"collect"]()
-            self._runtime.set_max_memory(limit)
-            if self._used() > most:
+            self._runtime.set_max_memory(self._ceiling)
+            used = self._used()
+            if used > most:
                 raise Full(f"{self._calls.script}: what it keeps is more than lua.memory_limit leaves room for")
+        if self._has_budget:
+            used += self._most - most
+            self._ceiling = min(self._limit, used + GROWTH * 3 // 4)
+            self._lowest, self._highest = used - GROWTH // 4, min(self._most, used + GROWTH // 4)
+            self._runtime.set_max_memory(self._ceiling)
+
+    def _let_grow(self) -> None:
+        """Let the state have all that it may have; the next call decides anew what it may add."""
+        if self._has_budget and self._most is not None:
+            self._ceiling, self._highest = self._limit, -1
+            self._runtime.set_max_memory(self._ceiling)
+
+    def _lower(self) -> None:
+        """Limit the memory that was lifted for the arguments of a call."""
+        self._runtime.set_max_memory(self._ceiling)
 
     @staticmethod
     def _exhausted(name: bytes) -> ScriptError:

@@ -1,11 +1,13 @@
 """What a script may use up when it runs in the server itself."""
 
+import itertools
+
 import pytest
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.results import PassdbResult
-from tests.lua.conftest import Bench, listed, login, now
+from tests.lua.conftest import Bench, computing, listed, login, now
 
 VERSIONS = pytest.mark.parametrize("version", ["5.1", "5.2", "5.3", "5.4", "5.5", "luajit"])
 
@@ -254,6 +256,86 @@ def test_time_counts_as_well_as_instructions(bench: Bench, version: str):
     with pytest.raises(ScriptError, match="ran for too long without waiting"):
         now(passdb.lookup(login("long")))
     assert now(passdb.lookup(login())).result is PassdbResult.OK
+
+
+@VERSIONS
+def test_who_allocates_much_is_looked_at_often(bench: Bench, version: str, monkeypatch: pytest.MonkeyPatch):
+    """A thousand long strings take seconds, which is too long between two looks at the clock."""
+    clock = itertools.count()
+    monkeypatch.setattr("time.thread_time", lambda: next(clock) / 100)  # each look finds 10 ms gone
+    script = """
+    made = 0
+    function auth_passdb_lookup(req)
+      while req.user == "eat" do
+        made = made + 1
+        local text = ("x"):rep(500000)
+      end
+      return dovecot.auth.PASSDB_RESULT_OK, { made = made }
+    end"""
+    passdb = bench.passdb(script, version=version, budget=1_000_000_000)
+    with pytest.raises(ScriptError, match="ran for too long without waiting"):
+        now(passdb.lookup(login("eat")))
+    assert int(dict(now(passdb.lookup(login())).fields)["made"]) < 100
+
+
+GROWS = """
+kept = ("x"):rep(30000000)
+kept = nil
+collectgarbage()
+function auth_passdb_lookup(req)
+  if req.user == "wait" then
+    local parts = {}
+    for i = 1, 10 do
+      parts[i] = ("x"):rep(3000000)
+      req:password_verify("{SHA512-CRYPT}$6$rounds=1000$abcdefgh$x", "pass")
+    end
+  elseif req.user ~= "calm" then
+    kept = ("x"):rep(tonumber(req.user))
+  end
+  return dovecot.auth.PASSDB_RESULT_OK, {}
+end
+function auth_userdb_lookup() return 1, {} end
+function auth_userdb_iterate()
+  local users = {}
+  for i = 1, 25 do users[i] = ("u"):rep(1000000) .. i end
+  return users
+end
+"""
+
+
+@VERSIONS
+def test_a_call_in_the_server_may_not_take_all_memory_at_once(
+    bench: Bench, version: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It is one instruction that does, so nothing could stop it half-way. It may after it has waited, and so may what
+    loads, and a list of users."""
+    monkeypatch.setattr("time.thread_time", lambda: 0.0)  # time is not the question here
+    passdb = bench.passdb(GROWS, version=version, memory_limit=256 << 20, budget=1_000_000)
+    for _ in range(2):
+        for user in ("50000000", "25000000"):
+            with pytest.raises(ScriptError, match="not enough memory"):
+                now(passdb.lookup(login(user)))
+        assert now(passdb.lookup(login("calm"))).result is PassdbResult.OK
+        assert now(passdb.lookup(login("3000000"))).result is PassdbResult.OK
+        assert computing(passdb.lookup(login("wait")))[1] == 10
+    userdb = bench.userdb(GROWS, version=version, memory_limit=256 << 20, budget=1_000_000)
+    assert len(listed(userdb.iterate())) == 25
+
+
+@VERSIONS
+def test_a_state_may_grow_from_call_to_call(bench: Bench, version: str):
+    """Up to its limit, which is all that counts in a worker."""
+    script = """
+    kept = {}
+    function auth_passdb_lookup(req)
+      kept[#kept + 1] = ("x"):rep(1000) .. (" "):rep(1000):rep(1000)
+      return dovecot.auth.PASSDB_RESULT_OK, { kept = #kept }
+    end"""
+    passdb = bench.passdb(script, version=version, memory_limit=64 << 20, budget=1_000_000)
+    for number in range(1, 41):
+        assert dict(now(passdb.lookup(login())).fields) == {"kept": str(number)}
+    passdb = bench.passdb(GROWS, version=version, memory_limit=256 << 20)
+    assert now(passdb.lookup(login("50000000"))).result is PassdbResult.OK
 
 
 def test_leaving_is_an_error_of_the_script(bench: Bench):

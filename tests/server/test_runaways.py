@@ -26,6 +26,8 @@ local acts = {
   loop = function() while true do end end,
   caught = function() while true do pcall(eat) end end,
   eat = eat,
+  giant = function() return ("x"):rep(60000000) end,
+  churn = function() while true do local text = ("x"):rep(5000000) end end,
   exit = function() os.exit(1) end,
   crash = function() require "crash" end,
 }
@@ -123,9 +125,9 @@ def test_scripts_in_workers_that_go_wild_cost_their_own_calls(tmp_path: Path) ->
 
 def test_scripts_in_the_server_that_go_wild_cost_their_own_calls(tmp_path: Path) -> None:
     """All but C modules, which can do here what they like."""
-    with serving(tmp_path, WILD, False, "memory_limit = '16M'") as server:
+    with serving(tmp_path, WILD, False) as server:
         wild, others = server.client(), server.client()
-        acts = ["loop", "caught", "eat", "exit"]
+        acts = ["loop", "caught", "eat", "giant", "churn", "exit"]
         for round in range(5):
             first = len(acts) * round + 1
             wild.send("".join(f"{auth(number, act)}\n" for number, act in enumerate(acts, first)).encode())
