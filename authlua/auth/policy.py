@@ -119,7 +119,7 @@ class Policy:
             return failed
         try:
             status, message = await self._send("allow", request, body)
-        except (Unreachable, ValueError) as error:
+        except Unreachable as error:
             self._log("warning", f"Policy server: {error}", request, {"event_name": "auth_policy_request_failed"})
             status, message = failed, ""
         if status and self._options.log_only:
@@ -172,7 +172,7 @@ class Policy:
         where = f"{url}{'' if url.endswith('&') else '?'}command={command}"
         body = content.encode("utf-8", "surrogateescape")
         asked = (self._client, b"POST", where.encode("latin-1", "replace"), body, False, self._headers)
-        status, reason, _, payload, problem = await Service("http", asked)
+        status, reason, _, payload, problem, *_ = await Service("http", asked)
         if status // 10 != 20 or problem:
             told = problem or f"{status} {reason.decode('latin-1')}"
             raise Unreachable(f"{command}: {told}")
@@ -181,14 +181,14 @@ class Policy:
 
 
 def _judgement(answer: bytes) -> tuple[int, str]:
-    """What the server said; raises `ValueError`."""
+    """What the server said; raises `Unreachable` when that is nothing."""
     try:
         said = json.loads(answer)
     except ValueError:
-        raise ValueError("allow: expected JSON") from None
+        raise Unreachable("allow: expected JSON") from None
     status, message = (said.get("status"), said.get("msg", "")) if isinstance(said, dict) else (None, "")
     if type(status) is not int or type(message) is not str:
-        raise ValueError("allow: expected an object with a number as its status and a text as its msg")
+        raise Unreachable("allow: expected an object with a number as its status and a text as its msg")
     return status, message
 
 

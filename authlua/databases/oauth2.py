@@ -214,7 +214,7 @@ class OAuth2Passdb:
         method = b"POST" if form else b"GET"
         told = "\n".join(headers).encode("utf-8", "surrogateescape")
         asked = (self._client, method, url.encode("latin-1", "replace"), payload, False, told)
-        status, reason, _, body, problem = await Service("http", asked)
+        status, reason, _, body, problem, *_ = await Service("http", asked)
         if status // 100 not in (2, 4) or problem:
             raise _Refused(FAILURE, f"{stage} failed: {problem or reason.decode('utf-8', 'replace')} ({status})")
         try:

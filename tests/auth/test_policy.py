@@ -15,6 +15,7 @@ from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.secret import Secret
+from authlua.services.http_client import Answer
 from authlua.variables import compile_template
 from authlua.wishes import Service, Sleep
 from tests.auth.fakes import House
@@ -41,9 +42,9 @@ class Asked(NamedTuple):
     headers: bytes
 
 
-def reply(status: int, body: bytes, problem: str = "") -> tuple[int, bytes, bytes, bytes, str]:
+def reply(status: int, body: bytes, problem: str = "") -> Answer:
     """What a service answers."""
-    return status, b"because", b"", body, problem
+    return Answer(status, b"because", b"", body, problem)
 
 
 class Site:

@@ -25,6 +25,7 @@ from authlua.errors import ConfigError, ScriptError
 from authlua.protocol import Ok
 from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
+from authlua.services.http_client import Answer
 from authlua.wishes import Compute, Service
 from tests.databases.test_databases import Site
 
@@ -69,7 +70,7 @@ def run(core: Any, answers: Answers = NOTHING) -> Any:
                 assert isinstance(wish, Service)
                 url = wish.arguments[2].decode()
                 status, body = next(said for path, said in answers.items() if path in url)
-                answer = (status, b"Reason", b"", body, "")
+                answer = Answer(status, b"Reason", b"", body, "")
     except StopIteration as done:
         return done.value
 

@@ -30,6 +30,9 @@ LOGINS: list[tuple[str, str, list[Any], list[str]]] = [
     ("ok@x", "pass", [{"status": -1}], []),
     ("ok@x", "pass", [{"status": 1, "msg": "slow"}], ["no-penalty"]),
     ("ok@x", "pass", ["garbage"], []),
+    ("ok@x", "pass", [{}], []),
+    ("ok@x", "pass", [{"status": -1, "msg": 7}], []),
+    ("ok@x", "pass", [{"status": -1, "more": [1, {"a": 2}], "msg": "m"}], []),
     ("ok@x", "pass", [500], []),
 ]
 
@@ -42,7 +45,7 @@ class PolicyServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[Any] = []
-        self.asked: list[tuple[str, str, str, str, bytes]] = []
+        self.asked: list[tuple[str, str, str, str, str, bytes]] = []
         self.reported = threading.Event()
 
 
@@ -52,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        kept = tuple(self.headers.get(name, "") for name in ("Content-Type", "User-Agent", "X-Key"))
+        kept = tuple(self.headers.get(name, "") for name in ("Content-Type", "User-Agent", "X-Key", "Authorization"))
         self.server.asked.append((self.path, *kept, body))  # type: ignore[arg-type]
         report = "report" in self.path
         answer = self.server.answers.pop(0) if self.server.answers and not report else {"status": 0, "msg": ""}
@@ -91,6 +94,12 @@ def transcript(server: Server, policy: PolicyServer) -> list[Any]:
             reply = client.login(user, password, *params)
             assert policy.reported.wait(20), "no report came"
             heard.append((reply, list(policy.asked)))
+        # a mech that never sees the password
+        policy.asked.clear()
+        policy.reported.clear()
+        (reply,) = client.challenge_all(["ok@x"], "pass")
+        assert policy.reported.wait(20), "no report came"
+        heard.append((reply, list(policy.asked)))
     return heard
 
 
@@ -103,17 +112,19 @@ def test_the_policy_server_hears_the_same(series: str) -> None:
     if reason := why_not(series):
         pytest.skip(reason)
     with policy_server() as policy:
-        url = f"http://127.0.0.1:{policy.server_port}/"
+        url = f"http://us%40er:pa%3Ass@127.0.0.1:{policy.server_port}/"
         settings: dict[str, str | int] = {
             "auth_policy_server_url": url,
             "auth_policy_hash_nonce": "nonce",
             "auth_policy_server_api_header": "X-Key: abc",
             "auth_failure_delay": "0",
+            "auth_mechanisms": "plain cram-md5",
         }
         with DOVECOTS[series](SCRIPT, **settings) as dovecot:
             expected = transcript(dovecot, policy)
         config = (
-            f'[auth]\nfailure_delay = 0\npenalty = false\npolicy_server_url = "{url}"\n'
+            '[auth]\nmechanisms = ["plain", "cram-md5"]\nfailure_delay = 0\npenalty = false\n'
+            f'policy_server_url = "{url}"\n'
             'policy_hash_nonce = "nonce"\npolicy_server_api_header = "X-Key: abc"\n'
             '[[passdb]]\nscript = "auth.lua"\n[[userdb]]\nscript = "auth.lua"\n'
         )
