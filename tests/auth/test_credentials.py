@@ -20,6 +20,7 @@ from authlua.errors import ScriptError
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult
+from authlua.sasl import MECHS
 from authlua.secret import Secret
 from authlua.variables import compile_template
 from authlua.wishes import Ask, Compute, Sleep, Wish
@@ -351,3 +352,32 @@ def test_a_nul_ends_what_allows_none() -> None:
     core.send(None)
     assert isinstance(run_on(core, Secret(b"alice\0 x")), Fail)
     assert house.log == [("info", "NUL in the client's data")] * 2
+
+
+def test_some_mechs_allow_nuls() -> None:
+    """They separate names in their messages, or what they send is no text."""
+    allowing = {name for name, mech in MECHS.items() if mech.allow_nul}
+    assert allowing == {"PLAIN", "ANONYMOUS", "APOP", "OTP", "GSSAPI", "GSS-SPNEGO", "NTLM"}
+
+
+def test_who_wants_only_the_fields_is_content_with_any_password() -> None:
+    """Or with none."""
+    users: dict[str, Any] = {"hash": {"password": CRAM_MD5}, "none": {"nopassword": None}, "odd": {"password": "{X}x"}}
+    house = House(users)
+
+    def lookup(user: str) -> tuple[PassdbResult, bytes]:
+        request = AuthRequest("imap", id=1, mech="GSSAPI")
+        request.user = request.original_user = user
+        wanted = Wanted("")
+        return run(house.auth._passdbs.lookup(request, wanted)), wanted.credentials.reveal()
+
+    assert lookup("hash") == (PassdbResult.OK, bytes.fromhex(CRAM_MD5.partition("}")[2]))
+    assert lookup("none") == (PassdbResult.OK, b"")
+    assert lookup("odd") == (PassdbResult.SCHEME_NOT_AVAILABLE, b"")
+
+
+def test_a_passdb_that_leaves_the_password_to_another_has_none() -> None:
+    """``noauthenticate`` goes on, and its other fields are kept."""
+    house = House({"alice": {"noauthenticate": None, "a": "1"}}, {"alice": PLAIN})
+    assert log_in(house, "CRAM-MD5").reply == Ok(1, "alice", [("a", "1")])
+    assert isinstance(log_in(house, "CRAM-MD5", "wrong").reply, Fail)

@@ -457,6 +457,19 @@ class TestChain:
         request, _ = login_as(House(first, {"t": PASS}), "t")
         assert (request.passdbs_seen_user_unknown, request.passdbs_seen_internal_failure) == seen
 
+    def test_a_first_passdb_that_is_for_the_authenticated_is_passed_over(self) -> None:
+        """Nobody is yet."""
+        house = House({"t": PASS}, {"t": {**PASS, "b": "2"}}, placed=[{"skip": "unauthenticated"}])
+        assert login(house, "t") == Ok(1, "t", [("b", "2")])
+        assert house.passdbs[0].asked == []
+
+    @BOTH
+    def test_where_all_passdbs_are_passed_over_it_is_our_failure(self, dialect: Dialect) -> None:
+        """Of plain logins in both releases."""
+        house = House({"t": PASS}, placed=[{"skip": "unauthenticated"}], dialect=dialect)
+        assert pairs(login(house, "t"))["code"] == "temp_fail"
+        assert house.log == [("error", "All password databases were skipped")]
+
     def test_filters_come_before_skip_and_are_told(self) -> None:
         """In this order; only debugging shows it."""
         placed: Any = [
@@ -616,6 +629,14 @@ class TestPlain:
             assert isinstance(login(house, user, f"pass{bad}"), Fail)
         assert house.log == [("info", "Attempted login with password having illegal chars")] * 2
         assert [passdb.asked for passdb in house.passdbs] == [[], []]
+
+    def test_nobody_becomes_another_where_there_are_no_masters(self) -> None:
+        """However the request came to want it."""
+        house = House({"t": PASS}, {"u": PASS})
+        request = new_request([("service", "imap")], id=1, mech="PLAIN")
+        request.user, request.requested_login_user = "t", "u"
+        assert run(house.auth._passdbs.verify_plain(request, Secret(b"pass"))) is PassdbResult.USER_UNKNOWN
+        assert house.passdbs[0].asked == []
 
     def test_the_given_password_stays_with_its_request(self) -> None:
         """For templates, the policy server, and where the client is sent on to."""
