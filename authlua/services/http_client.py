@@ -190,11 +190,12 @@ def _client(options: bytes) -> "Client":
         _clients.set(clients)
     client = clients.get(options)
     if client is None:
-        client = clients[options] = Client(_options(json.loads(options)))
+        client = clients[options] = Client(made_of(json.loads(options)))
     return client
 
 
-def _options(said: dict[str, Any]) -> Options:
+def made_of(said: dict[str, Any]) -> Options:
+    """The options of a client that was told *said*."""
     tls = {name: said.pop(name) for name in TlsOptions._fields if name in said}
     return Options(**said, tls=TlsOptions(**tls))
 
@@ -208,6 +209,10 @@ def _request(method: bytes, url: bytes, payload: bytes | None, expect: bool, hea
 
 
 _clients: trio.lowlevel.RunVar[dict[bytes, "Client"] | None] = trio.lowlevel.RunVar("authlua http clients")
+
+
+Tls = trio.SSLStream[Any]
+"""Over a socket, or over the TLS with a proxy."""
 
 
 class _GivenUp(Exception):
@@ -231,7 +236,7 @@ class _Connection:
 
     __slots__ = ("_sock", "_stream", "_watcher", "closed", "exchange", "owing", "used")
 
-    def __init__(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None = None) -> None:
+    def __init__(self, sock: socket.socket, stream: Tls | None = None) -> None:
         self._sock = sock
         self._stream = stream
         self._watcher: Watcher | None = None
@@ -338,7 +343,7 @@ class _Recorded(_Connection):
     def __init__(
         self,
         sock: socket.socket,
-        stream: trio.SSLStream[trio.SocketStream] | None,
+        stream: Tls | None,
         rawlog: Rawlog | None,
         *problems: Note,
     ) -> None:
@@ -384,7 +389,8 @@ class Client:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._proxy = parse_url(options.proxy_url) if options.proxy_url else None
+        self._proxied = bool(options.proxy_socket_path or options.proxy_url)
+        self._proxy = parse_url(options.proxy_url) if options.proxy_url and not options.proxy_socket_path else None
         self._idle: dict[tuple[bool, str, int], list[tuple[float, _Connection]]] = {}
         self._reaping = False
         self.limits = Limits(
@@ -403,7 +409,7 @@ class Client:
         self._simple = (
             len(patience) == 1
             and max(patience) <= LONGEST_ERRAND
-            and not (self.has_proxy or options.request_absolute_timeout)
+            and not (self._proxied or options.request_absolute_timeout)
             and not (options.rawlog_dir or options.max_parallel_connections)
         )
         """Its requests have one time limit, and go where they say."""
@@ -542,12 +548,12 @@ class Client:
         return min(deadlines, default=float("inf"))
 
     async def _connect(self, url: Url, patience: float) -> _Connection:
-        options = self._options
-        patience = options.connect_timeout or patience
-        if not url.secure:
+        patience = self._options.connect_timeout or patience
+        secure = self._proxy is not None and self._proxy.secure if self.to_proxy(url) else url.secure
+        if not secure:
             return await self._open(url, patience, None)
         try:
-            contexts = tls_contexts(options.tls)
+            contexts = tls_contexts(self._options.tls)
         except BadOptions as error:
             raise _GivenUp(NO_CONNECTION, str(error)) from error
         for context in contexts[:-1]:
@@ -558,21 +564,25 @@ class Client:
         return await self._open(url, patience, contexts[-1])
 
     async def _open(self, url: Url, patience: float, context: ssl.SSLContext | None) -> _Connection:
-        options = self._options
+        options, proxy = self._options, self._proxy
         if options.proxy_socket_path:
             sock = await self._dial(socket.AF_UNIX, options.proxy_socket_path, options.proxy_socket_path, patience)
         else:
-            sock = await self._reach(self._proxy or url, patience)
+            sock = await self._reach(proxy or url, patience)
         try:
-            if self._proxy is not None and url.secure and options.proxy_ssl_tunnel:
-                await self._tunnel(_Connection(sock), url, patience)
-            stream = None if context is None else await self._encrypt(sock, url, patience, context)
+            stream: Tls | None = None
+            if context is not None and proxy is not None and proxy.secure:
+                stream = await self._encrypt(sock, stream, proxy, patience, context)
+            if self._proxied and not self.to_proxy(url):
+                await self._tunnel(_Connection(sock, stream), url, patience)
+            if context is not None and not self.to_proxy(url):
+                stream = await self._encrypt(sock, stream, url, patience, context)
             return await self._recorded(sock, stream) if options.rawlog_dir else _Connection(sock, stream)
         except BaseException:
             sock.close()
             raise
 
-    async def _recorded(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> _Connection:
+    async def _recorded(self, sock: socket.socket, stream: Tls | None) -> _Connection:
         try:
             return _Recorded(sock, stream, await trio.to_thread.run_sync(Rawlog, self._options.rawlog_dir))
         except OSError as error:
@@ -637,12 +647,13 @@ class Client:
         return sock
 
     async def _encrypt(
-        self, sock: socket.socket, url: Url, patience: float, context: ssl.SSLContext
-    ) -> trio.SSLStream[trio.SocketStream]:
+        self, sock: socket.socket, stream: Tls | None, url: Url, patience: float, context: ssl.SSLContext
+    ) -> Tls:
+        """TLS with *url*'s host, on a *sock* or on the TLS with a proxy."""
         place = url.place
         try:
-            plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-            encrypted = trio.SSLStream(plain, context, server_hostname=url.host, https_compatible=True)
+            plain = stream or trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            encrypted: Tls = trio.SSLStream(plain, context, server_hostname=url.host, https_compatible=True)
             with trio.fail_after(patience):
                 await encrypted.do_handshake()
         except trio.TooSlowError:
@@ -662,7 +673,7 @@ class Client:
         response = ResponseReader(self.limits, bodyless=True)
         try:
             with trio.fail_after(patience):
-                await connection.send(encode_request("CONNECT", place, [("Host", place), *self.proxy_headers()]))
+                await connection.send(encode_request("CONNECT", place, self._tunnel_headers(place)))
                 while not response.complete:
                     data = await connection.receive()
                     if not data:
@@ -673,6 +684,11 @@ class Client:
         if not 200 <= response.status < 300:
             raise _GivenUp(NO_CONNECTION, f"Tunnel to {place} failed: {response.status}")
 
+    def _tunnel_headers(self, place: str) -> list[Header]:
+        agent = self._options.user_agent
+        ours = [("Host", place), ("Date", _date(int(time()))), *self.proxy_headers()]
+        return [*ours, ("User-Agent", agent)] if agent else ours
+
     def proxy_headers(self) -> list[Header]:
         """What tells the proxy who we are."""
         options = self._options
@@ -681,10 +697,9 @@ class Client:
             login = f"{options.proxy_username}:{options.proxy_password}"
         return [] if login is None else [("Proxy-Authorization", _basic(login))]
 
-    @property
-    def has_proxy(self) -> bool:
-        """Whether requests go to a proxy."""
-        return self._proxy is not None or bool(self._options.proxy_socket_path)
+    def to_proxy(self, url: Url) -> bool:
+        """Whether a request for *url* is a proxy's to answer, and does not go through a tunnel."""
+        return self._proxied and not (url.secure and self._options.proxy_ssl_tunnel)
 
     def headers(self, request: Request, *, expecting: bool = False) -> list[Header]:
         """What Dovecot sends, in its order; then what the script added."""
@@ -692,7 +707,8 @@ class Client:
         ours: list[Header] = [("Host", url.authority), ("Date", _date(int(time())))]
         if url.userinfo is not None:
             ours.append(("Authorization", _basic(url.userinfo)))
-        if self.has_proxy and not url.secure:
+        to_proxy = self._proxied and self.to_proxy(url)
+        if to_proxy:
             ours += self.proxy_headers()
         if self._options.user_agent:
             ours.append(("User-Agent", self._options.user_agent))
@@ -700,7 +716,8 @@ class Client:
             ours.append(("Expect", "100-continue"))
         if payload is not None or request.method in ("POST", "PUT"):
             ours.append(("Content-Length", str(len(payload or b""))))
-        ours.append(("Connection", "Keep-Alive"))
+        if not to_proxy:
+            ours.append(("Connection", "Keep-Alive"))
         if not request.headers:
             return ours
         theirs = {name.lower() for name, _ in request.headers}
@@ -889,7 +906,7 @@ class _Submission:
         """What comes back for *request*, and what is wrong with its payload."""
         expecting = request.expect and bool(request.payload)
         target = request.url.target
-        if self._client.has_proxy and not (request.url.secure and self._options.proxy_ssl_tunnel):
+        if self._client.to_proxy(request.url):
             target = f"{'https' if request.url.secure else 'http'}://{request.url.authority}{target}"
         try:
             data = encode_request(request.method, target, self._client.headers(request, expecting=expecting))

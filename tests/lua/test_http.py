@@ -1,11 +1,13 @@
 """dovecot.http, asked of a running Dovecot and of authlua in one go; and an example that verifies by HTTP."""
 
 import base64
+import json
 import re
 import socket
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,6 +19,9 @@ from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
 from authlua.server.driving import complete
 from authlua.services import fulfil_now
+from authlua.services.http_client import Options, made_of
+from authlua.services.http_tls import TlsOptions
+from authlua.wishes import Service
 from tests.lua.conftest import SCRIPTS, Bench, login
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
 from tests.services.backend import Backend
@@ -217,6 +222,71 @@ def test_debug_lines_and_raw_logs_are_those_of_dovecot(
     assert our_traffic == their_traffic
 
 
+PROXY = """
+local is_2_4 = dovecot.gettimeofday ~= nil
+local function client(options)
+  options.user_agent = "me"
+  if is_2_4 then
+    options.request_timeout = "300ms"
+    options.ssl_client_require_valid_cert = "no" -- 2.4.1 crashes otherwise
+    options.proxy_url, options.proxy_username, options.proxy_password = "http://127.0.0.1:PORT", "me", "pw"
+  else
+    options.proxy_url, options.request_timeout_msecs = "http://me:pw@127.0.0.1:PORT", 300
+  end
+  return dovecot.http.client(options)
+end
+function auth_passdb_lookup()
+  for _, url in ipairs{ "http://backend.invalid/echo?a", "http://u:p@127.0.0.1:1/", "https://127.0.0.1:1/" } do
+    local request = client{}:request{ url = url, method = "POST" }
+    request:add_header("X-Own", "1")
+    dovecot.i_info("PROBE " .. request:submit():status())
+  end
+  if is_2_4 then
+    client{ proxy_ssl_tunnel = "no" }:request{ url = "https://127.0.0.1:1/x?y" }:submit()
+    for _, url in ipairs{ "http://me:pw@proxy/", "ftp://proxy", "http://proxy/#x" } do
+      dovecot.i_info("PROBE " .. select(2, pcall(dovecot.http.client, { proxy_url = url })))
+    end
+  end
+  dovecot.i_info("PROBE end")
+  return 1, { password = "pass" }
+end
+function auth_userdb_lookup() return 1, {} end
+"""
+
+
+def sent(backend: Backend) -> list[bytes]:
+    """The requests of a backend, without what differs from run to run."""
+    return [re.sub(rb"Date: [^\r]*", b"Date: now", request) for request in backend.requests]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect"),
+    [
+        pytest.param(Dovecot23, Dialect.V2_3, marks=pytest.mark.dovecot, id="2.3"),
+        pytest.param(Dovecot24, Dialect.V2_4, marks=pytest.mark.dovecot24, id="2.4"),
+    ],
+)
+def test_proxies_are_asked_as_dovecot_asks_them(kind: type[Dovecot], dialect: Dialect, bench: Bench):
+    """For a page, with and without a login; for a tunnel; and for what TLS should hide, if a script wants that."""
+    if reason := why_not(kind.series):
+        pytest.skip(reason)
+    with Backend() as backend:
+        text = PROXY.replace("PORT", str(backend.port))
+        with (
+            kind(text, auth_failure_delay="0", auth_debug="no") as dovecot,
+            RawConnection.connect(dovecot.sockets["client"]) as client,
+        ):
+            client.handshake(pid=4242)
+            response = base64.b64encode(b"\0alice\0pass").decode()
+            client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
+            theirs = probes(dovecot.wait_for_log("PROBE end"))
+    with Backend() as other:
+        trio.run(complete, bench.passdb(PROXY.replace("PORT", str(other.port)), dialect).lookup(login()))
+    assert sent(other) == sent(backend)
+    assert len(sent(other)) == (4 if dialect is Dialect.V2_4 else 3)
+    assert probes("\n".join(bench.texts)) == theirs
+
+
 # -- script 02
 
 
@@ -290,6 +360,11 @@ CLIENT = "mine: http-client[1]: request [Req1: GET URL/?<hidden>]: "
         ("", CLIENT, "parent"),
         ('request:get_event():add_str("mine", "own")', CLIENT, "own"),
         ('request:get_event():append_log_prefix("own: ")', CLIENT.replace("request", "own: request"), "parent"),
+        (
+            'assert(select(2, pcall(request.set_event, request, {})):find("expected struct event got table"))',
+            CLIENT,
+            "parent",
+        ),
         ("request:set_event(mine)", CLIENT.replace("http-client[1]: ", ""), "parent"),
         (
             'request:set_event(dovecot.event():set_forced_debug():add_str("mine", "other"))',
@@ -345,12 +420,173 @@ def test_a_raw_log_that_cannot_be_made_is_an_error_in_the_log(bench: Bench, back
     )
 
 
-# -- what Dovecot cannot do
+# -- options
+
+
+OPTIONS_2_3: list[tuple[str, dict[str, object]]] = [
+    ('user_agent = "me"', {"user_agent": "me"}),
+    ('rawlog_dir = "/raw"', {"rawlog_dir": "/raw"}),
+    ("max_idle_time_msecs = 1500", {"max_idle_time": 1.5}),
+    ("no_auto_redirect = true", {"auto_redirect": False}),
+    ("no_auto_redirect = false", {"auto_redirect": True}),
+    ("no_auto_retry = true", {"auto_retry": False}),
+    ("max_redirects = 3", {"request_max_redirects": 3}),
+    ("max_attempts = 4", {"request_max_attempts": 4}),
+    ("max_connect_attempts = 5", {"max_connect_attempts": 5}),
+    ("connect_backoff_time_msecs = 250", {"connect_backoff_time": 0.25}),
+    ("connect_backoff_max_time_msecs = 5000", {"connect_backoff_max_time": 5}),
+    ("request_absolute_timeout_msecs = 6000", {"request_absolute_timeout": 6}),
+    ("request_timeout_msecs = 7000", {"request_timeout": 7}),
+    ("connect_timeout_msecs = 8000", {"connect_timeout": 8}),
+    ("soft_connect_timeout_msecs = 100", {"soft_connect_timeout": 0.1}),
+    ("max_auto_retry_delay_secs = 9", {"max_auto_retry_delay": 9}),
+    ('proxy_url = "http://proxy/"', {"proxy_url": "http://proxy/"}),
+    ('debug = true, event_parent = dovecot.event(), nosuch = "x", request_timeout = "1s"', {}),
+]
+OPTIONS_2_4: list[tuple[str, dict[str, object]]] = [
+    ('user_agent = "me"', {"user_agent": "me"}),
+    ('rawlog_dir = "/raw"', {"rawlog_dir": "/raw"}),
+    ('max_idle_time = "1500ms"', {"max_idle_time": 1.5}),
+    ('auto_redirect = "no"', {"auto_redirect": False}),
+    ("auto_redirect = false", {"auto_redirect": False}),
+    ('auto_retry = "yes"', {"auto_retry": True}),
+    ("auto_retry = true", {"auto_retry": True}),
+    ('proxy_ssl_tunnel = "no"', {"proxy_ssl_tunnel": False}),
+    ('request_max_redirects = "3"', {"request_max_redirects": 3}),
+    ("request_max_attempts = 4", {"request_max_attempts": 4}),
+    ('read_request_max_attempts = "1"', {"read_request_max_attempts": 1}),
+    ('write_request_max_attempts = "2"', {"write_request_max_attempts": 2}),
+    ('delete_request_max_attempts = "3"', {"delete_request_max_attempts": 3}),
+    ('max_connect_attempts = "5"', {"max_connect_attempts": 5}),
+    ('connect_backoff_time = "250 ms"', {"connect_backoff_time": 0.25}),
+    ('connect_backoff_max_time = "5s"', {"connect_backoff_max_time": 5}),
+    ('request_absolute_timeout = "6 secs"', {"request_absolute_timeout": 6}),
+    ('request_timeout = "7s"', {"request_timeout": 7}),
+    ('read_request_timeout = "1 min"', {"read_request_timeout": 60}),
+    ('write_request_timeout = "2 mins"', {"write_request_timeout": 120}),
+    ('delete_request_timeout = "1h"', {"delete_request_timeout": 3600}),
+    ('connect_timeout = "8s"', {"connect_timeout": 8}),
+    ('soft_connect_timeout = "100ms"', {"soft_connect_timeout": 0.1}),
+    ('max_auto_retry_delay = "9s"', {"max_auto_retry_delay": 9}),
+    ('max_parallel_connections = "10"', {"max_parallel_connections": 10}),
+    ('max_pipelined_requests = "2"', {}),
+    ('dns_ttl = "1 min"', {"dns_ttl": 60}),
+    ('dns_client_timeout = "3s"', {"dns_client_timeout": 3}),
+    ('dns_client_socket_path = "/dns"', {"dns_client_socket_path": "/dns"}),
+    ('socket_send_buffer_size = "1k"', {"socket_send_buffer_size": 1024}),
+    ('socket_recv_buffer_size = "2 MB"', {"socket_recv_buffer_size": 2 << 20}),
+    ('response_hdr_max_size = "1k"', {"response_hdr_max_size": 1024}),
+    ('response_hdr_max_field_size = "512"', {"response_hdr_max_field_size": 512}),
+    ('response_hdr_max_fields = "9"', {"response_hdr_max_fields": 9}),
+    ('proxy_url = "http://proxy/"', {"proxy_url": "http://proxy/"}),
+    ('proxy_socket_path = "/proxy"', {"proxy_socket_path": "/proxy"}),
+    ('proxy_username = "me", proxy_password = "pw"', {"proxy_username": "me", "proxy_password": "pw"}),
+    ('ssl_client_require_valid_cert = "no"', {"ssl_client_require_valid_cert": False}),
+    ('ssl_crypto_device = "x", ssl_peer_certificate_fingerprint_hash = "x", event_parent = dovecot.event()', {}),
+]
+OPTIONS_2_4 += [
+    (f'{name} = "x"', {name: "x"}) for name in TlsOptions._fields if name != "ssl_client_require_valid_cert"
+]
+DEFAULTS_2_4 = {
+    "response_hdr_max_size": 200 << 10,
+    "response_hdr_max_field_size": 8 << 10,
+    "response_hdr_max_fields": 50,
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said", "expected"),
+    [
+        *((Dialect.V2_3, said, expected) for said, expected in [("", {}), *OPTIONS_2_3]),
+        *((Dialect.V2_4, said, DEFAULTS_2_4 | expected) for said, expected in [("", {}), *OPTIONS_2_4]),
+    ],
+)
+def test_each_option_is_handed_on(bench: Bench, dialect: Dialect, said: str, expected: dict[str, Any]):
+    """Under its name of 2.4, in seconds and bytes; what is not said is left to the client."""
+    text = f"""
+    function auth_passdb_lookup(req)
+      dovecot.http.client{{ {said} }}:request{{ url = "http://x/" }}:submit()
+    end"""
+    call = bench.passdb(text, dialect).lookup(login())
+    wish = call.send(None)
+    call.close()
+    assert isinstance(wish, Service)
+    options = json.loads(wish.arguments[0])
+    assert options == expected
+    made_of(options)  # knows all of these names
+
+
+def test_there_is_no_option_that_no_script_has():
+    """Each one of the service's has a name in 2.4."""
+    names = {*Options._fields, *TlsOptions._fields} - {"tls"}
+    assert names == {name for _, expected in OPTIONS_2_4 for name in expected}
+
+
+# -- requests and responses
 
 
 GET = """
 local function get(path) return dovecot.http.client{}:request{ url = "URL" .. path }:submit() end
 """
+
+
+class Odd(Backend):
+    """Answers with bytes that are no text."""
+
+    def answer(self, sock: socket.socket, head: bytes, body: bytes) -> bool:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nX-Odd: \xe4\xff\r\nContent-Length: 6\r\n\r\n\0\xff\r\n\1\0")
+        return True
+
+
+@BOTH
+def test_bytes_of_an_answer_are_kept(bench: Bench, dialect: Dialect):
+    """Also those that are no text."""
+    with Odd() as backend:
+        text = GET.replace("URL", backend.url)
+        text += """
+        function auth_passdb_lookup(req)
+          local response = get("/")
+          local got = response:payload() .. response:header("x-odd")
+          return 1, { got = got:gsub(".", function(c) return c:byte() .. " " end) }
+        end"""
+        reply = trio.run(complete, bench.passdb(text, dialect).lookup(login()))
+    assert dict(reply.fields) == {"got": "0 255 13 10 1 0 228 255 "}
+
+
+@BOTH
+def test_a_header_that_was_added_may_be_removed(bench: Bench, backend: Backend, dialect: Dialect):
+    """However it is spelt; what the client adds itself stays."""
+    text = f"""
+    function auth_passdb_lookup(req)
+      local request = dovecot.http.client{{}}:request{{ url = "{backend.url}/" }}
+      request:add_header("X-One", "1")
+      request:add_header("X-Two", "2")
+      request:add_header("Host", "mine")
+      for _, name in ipairs{{ "x-ONE", "host", "Date" }} do request:remove_header(name) end
+      request:submit()
+      return 1, {{}}
+    end"""
+    trio.run(complete, bench.passdb(text, dialect).lookup(login()))
+    names = [line.split(b":")[0] for line in backend.requests[0].split(b"\r\n")[1:] if line]
+    assert names == [b"Host", b"Date", b"Connection", b"X-Two"]
+    assert f"Host: 127.0.0.1:{backend.port}\r\n".encode() in backend.requests[0]
+
+
+@BOTH
+@pytest.mark.parametrize("method", ["G T", ""])
+def test_what_is_no_request_is_not_sent(bench: Bench, backend: Backend, dialect: Dialect, method: str):
+    """Its status is 9000, which is Dovecot's for what was given up."""
+    text = f"""
+    function auth_passdb_lookup(req)
+      local response = dovecot.http.client{{}}:request{{ url = "{backend.url}/", method = "{method}" }}:submit()
+      return 1, {{ said = response:status() .. " " .. response:reason() .. response:payload() .. response:header("x") }}
+    end"""
+    reply = trio.run(complete, bench.passdb(text, dialect).lookup(login()))
+    assert dict(reply.fields) == {"said": "9000 Request cannot be sent: illegal request line"}
+    assert backend.requests == []
+
+
+# -- what Dovecot cannot do
 
 
 async def test_hundreds_of_calls_wait_at_once(bench: Bench, backend: Backend) -> None:

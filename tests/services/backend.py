@@ -43,7 +43,8 @@ class Backend:
         self.requests: list[bytes] = []
         """Heads and bodies as they came."""
         self.connections = 0
-        self._seen: set[bytes] = set()
+        self.seen: set[bytes] = set()
+        """What was asked for."""
         self.open: list[socket.socket] = []
         self.threads: list[threading.Thread] = []
         self.closing = threading.Event()
@@ -125,8 +126,8 @@ class Backend:
         if target.startswith(b"http"):
             target = b"/" + target.split(b"/", 3)[3]  # as Dovecot asks after a redirect
         path = target.partition(b"?")[0]
-        first = target not in self._seen
-        self._seen.add(target)
+        first = target not in self.seen
+        self.seen.add(target)
         if path in (b"/hang-up", b"/once") and (first or path == b"/hang-up"):
             return False
         if path == b"/slow":

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -86,6 +87,138 @@ async def test_no_more_connections_to_one_place_than_asked_for(backend: Backend)
     assert (backend.connections, statuses) == (2, [200] * 6)
 
 
+async def test_pauses_between_connections_grow_up_to_a_bound(autojump_clock: trio.testing.MockClock) -> None:
+    """Each is twice as long as the one before."""
+    before = trio.current_time()
+    answer = await ask(
+        "http://127.0.0.1:1/", max_connect_attempts=5, connect_backoff_time=1, connect_backoff_max_time=3
+    )
+    assert answer.status == 9003
+    assert trio.current_time() - before == pytest.approx(1 + 2 + 3 + 3)
+
+
+async def test_without_a_connect_timeout_the_requests_holds(autojump_clock: trio.testing.MockClock) -> None:
+    """For a host that does not answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            answer = await ask(f"http://127.0.0.1:{port}/", request_timeout=7)
+    assert answer[:2] == (9003, b"connect(127.0.0.1:%d) failed: Connection timed out in 7.000 secs" % port)
+
+
+# -- attempts
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("GET", "read"), ("HEAD", "read"), ("POST", "write"), ("DELETE", "delete")]
+)
+async def test_kinds_of_methods_have_limits_of_their_own(backend: Backend, method: str, kind: str) -> None:
+    """Where nothing is said, the limit of all requests holds; another kind's says nothing."""
+    other = "write" if kind != "write" else "read"
+    once, slow = f"{backend.url}/once?{method}", f"{backend.url}/slow"
+    assert (await ask(once, method, also={f"{other}_request_max_attempts": 2})).status == 9005
+    backend.seen.clear()
+    assert (await ask(once, method, also={f"{kind}_request_max_attempts": 2})).status == 200
+    limits = {f"{kind}_request_timeout": 0.02, f"{other}_request_timeout": 60}
+    assert (await ask(slow, method, also=limits)).status == 9008
+    assert (await ask(slow, method, also={f"{other}_request_timeout": 60}, request_timeout=0.02)).status == 9008
+
+
+async def test_nothing_is_tried_again_where_that_is_not_wanted(backend: Backend) -> None:
+    """Neither a lost connection nor a server that says later."""
+    for path, status in (("/once", 9005), ("/busy", 503), ("/late", 408)):
+        options = {"request_max_attempts": 2, "max_auto_retry_delay": 5, "auto_retry": False}
+        assert (await ask(backend.url + path, also=options)).status == status
+    assert len(backend.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"response_hdr_max_fields": 3}, "Excessive number of header fields"),
+        ({"response_hdr_max_size": 20}, "Excessive header size"),
+        ({"response_hdr_max_field_size": 5}, "Excessive header field size"),
+        ({"response_hdr_max_fields": 4, "response_hdr_max_size": 500, "response_hdr_max_field_size": 100}, ""),
+    ],
+)
+async def test_a_response_has_no_more_head_than_it_may(backend: Backend, limits: dict[str, int], why: str) -> None:
+    """Else it is none."""
+    answer = await ask(f"{backend.url}/", also=limits)
+    expected = (9007, f"Failed to parse header: {why}".encode()) if why else (200, b"Fine")
+    assert answer[:2] == expected
+
+
+# -- proxies
+
+
+async def test_a_proxy_may_be_at_a_unix_socket(tmp_path: Path) -> None:
+    """It is asked with the whole URL."""
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    await listener.bind(str(tmp_path / "proxy"))
+    listener.listen()
+    heads = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        heads.append(await stream.receive_some())
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [trio.SocketListener(listener)])
+        answer = await ask(
+            "http://backend.example/x",
+            proxy_socket_path=str(tmp_path / "proxy"),
+            proxy_username="me",
+            proxy_password="pw",
+        )
+        nursery.cancel_scope.cancel()
+    assert answer.status == 200
+    assert heads[0].startswith(b"GET http://backend.example/x HTTP/1.1\r\nHost: backend.example\r\n")
+    assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in heads[0]
+
+
+class Tunnel(Tls):
+    """A proxy with TLS: passes CONNECT on, and answers other requests itself."""
+
+    def answer(self, sock: socket.socket, head: bytes, body: bytes) -> bool:
+        method, target, _ = head.split(b"\r\n")[0].split(b" ")
+        if method != b"CONNECT":
+            return super().answer(sock, head, body)
+        host, _, port = target.decode().partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=passed_on, args=(there, sock))
+            back.start()
+            passed_on(sock, there)
+            back.join()
+        return False
+
+
+def passed_on(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, until it ends."""
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the other end is gone
+
+
+async def test_a_proxy_may_speak_tls(backend: Backend, tmp_path: Path) -> None:
+    """Also around that of a tunnel."""
+    (tmp_path / "other").mkdir()
+    with Tunnel(tmp_path) as proxy, Tls(tmp_path / "other") as secure:
+        options = {"proxy_url": proxy.url, "ssl_client_require_valid_cert": False}
+        assert (await ask(f"{backend.url}/", also=options)).payload == b"hello"
+        assert proxy.requests[0].startswith(f"GET {backend.url}/ HTTP/1.1\r\n".encode())
+        assert backend.requests == []
+        assert (await ask(f"{secure.url}/x", also=options)).payload == b"hello"
+        assert proxy.requests[1].startswith(f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1\r\n".encode())
+        assert secure.requests[0].startswith(b"GET /x HTTP/1.1\r\n")
+        assert (await ask(f"{secure.url}/x", also=options, proxy_ssl_tunnel=False)).payload == b"hello"
+        assert proxy.requests[2].startswith(f"GET {secure.url}/x HTTP/1.1\r\n".encode())
+        assert len(secure.requests) == 1
+
+
 # -- names
 
 
@@ -153,6 +286,21 @@ async def test_an_address_is_remembered_as_long_as_asked_for(backend: Backend, t
                 await ask(url, dns_client_socket_path=names.path, also=options)
                 await trio.sleep(0.002)
             assert len(names.asked) == questions
+
+
+async def test_the_next_address_is_tried_before_the_first_is_given_up(tmp_path: Path) -> None:
+    """After ``soft_connect_timeout``, while there is another."""
+    with Backend() as backend, socket.socket() as full:
+        full.bind(("127.0.0.2", backend.port))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):
+            async with Names(tmp_path / "dns", "0\t127.0.0.2\t127.0.0.1").serving() as names:
+                url = f"http://www.example.com:{backend.port}/"
+                options = {"dns_client_socket_path": names.path, "soft_connect_timeout": 0.02}
+                assert (await ask(url, also=options)).status == 200
+                names.address = "0\t127.0.0.2"
+                answer = await ask(url, also=options, connect_timeout=0.03)
+                assert answer.reason.endswith(b"Connection timed out in 0.030 secs")
 
 
 # -- raw logs

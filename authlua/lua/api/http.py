@@ -180,7 +180,8 @@ def _options_2_4(given: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
             )
     if options.get("proxy_url"):
         try:
-            parse_url(options["proxy_url"])
+            if parse_url(options["proxy_url"]).userinfo is not None:
+                raise ValueError("HTTP URL does not allow `userinfo@' part")
         except ValueError as error:
             raise Refusal(
                 "Invalid HTTP client setting: http_client settings: "
