@@ -266,6 +266,8 @@ def test_names_become_addresses(bench: Bench, dialect: Dialect) -> None:
     body = 'local c = dovecot.dns{} return try(c.lookup, c), try(c.lookup, c, {}), try(c.lookup, c, "x", "y")'
     assert "expected 2 to 3 arguments, got 1 | " in said(bench, body, dialect)
     assert said(bench, body, dialect).endswith(" | Bad argument #3, expected struct event got string")
+    body = 'return try(function() return dovecot.dns{}:lookup("x", {}) end)'
+    assert said(bench, body, dialect) == "Bad argument #3, expected struct event got table"
 
 
 @pytest.mark.parametrize(
@@ -403,6 +405,15 @@ def test_a_doveadm_client_says_what_dovecots_says(bench: Bench, call: str, error
     body = f'local c = dovecot.doveadm{{ socket_path = "/nonexistent" }} return try(function() return {call} end)'
     got = said(bench, body)
     assert got == error if error else got.startswith("Invalid doveadm setting: timeout=5: Time interval '5' is missing")
+
+
+@BOTH
+def test_false_is_a_value_of_a_setting(bench: Bench, dialect: Dialect) -> None:
+    """It is Dovecot's no, and none where that is no value."""
+    body = 'return type(dovecot.doveadm{ socket_path = "/x", ssl_client_require_valid_cert = false })'
+    assert said(bench, body, dialect) == "table"
+    body = 'return try(dovecot.doveadm, { socket_path = "/x", timeout = false })'
+    assert said(bench, body, dialect) == "Invalid doveadm setting: timeout=no: Invalid time interval: no"
 
 
 def test_a_doveadm_service_that_is_not_there(bench: Bench) -> None:

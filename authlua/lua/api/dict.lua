@@ -55,7 +55,10 @@ function core.maker(kind, methods)
     local flat, count = {}, 0
     for name, value in pairs(given) do
       local plain = type(value) == "string" or type(value) == "number" or type(value) == "boolean"
-      flat[count + 1], flat[count + 2] = tostring(name), plain and value or {}
+      if not plain then
+        value = {}
+      end
+      flat[count + 1], flat[count + 2] = tostring(name), value
       count = count + 2
     end
     return new(checked(client(kind, unpack(flat, 1, count))))

@@ -12,7 +12,7 @@ make, own = core.maker("dns_client", {
     expect(count, 2, 3)
     local settings = own(self)
     name = string_argument(name, 1, "lookup")
-    if count > 2 and type(event) ~= "table" then
+    if count > 2 and not core.innards_of(event) then
       error("Bad argument #3, expected struct event got " .. type(event), 0)
     end
     return core.ask("dns", settings, name)

@@ -237,7 +237,10 @@ core.dovecot.http = {
     for name, value in pairs(given) do
       local kind = type(value)
       local plain = kind == "string" or kind == "number" or kind == "boolean"
-      triples[count + 1], triples[count + 2], triples[count + 3] = tostring(name), kind, plain and value or kind
+      if not plain then
+        value = kind
+      end
+      triples[count + 1], triples[count + 2], triples[count + 3] = tostring(name), kind, value
       count = count + 3
     end
     return object(client_methods, clients, {
