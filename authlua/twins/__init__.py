@@ -6,11 +6,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from authlua.twins.datagrams import Datagrams
 from authlua.twins.http import Http
 from authlua.twins.operations import Operation, Waits
 from authlua.twins.pools import Seats
 from authlua.twins.processes import Processes, collect_children
 from authlua.twins.resources import Leases
+from authlua.twins.selecting import Selecting
 from authlua.twins.sockets import Sockets
 from authlua.twins.sql import Sql
 from authlua.twins.threads import Threads
@@ -34,6 +36,8 @@ def open_twins(waits: Waits) -> Mapping[str, Callable[..., Any]]:
         "seats_new": Seats,
         "seats_take": lambda call, seats: seats.take(call, waits, leases),
         **sockets.functions(),
+        **Datagrams(waits, leases, sockets).functions(),
+        **Selecting(waits, leases).functions(),
         **Processes(waits).functions(),
         **Http(waits, sockets).functions(),
         **Tls(waits, leases).functions(),

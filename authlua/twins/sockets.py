@@ -137,9 +137,17 @@ class Tcp(Resource):
         """``inet4`` or ``inet6``."""
         return b"inet6" if self._family == socket.AF_INET6 else b"inet4"
 
+    def fd(self) -> int:
+        """The descriptor; -1 when it is closed."""
+        return -1 if self.sock is None else self.sock.fileno()
+
+    def is_dirty(self) -> bool:
+        """Something has come that has not been asked for."""
+        return bool(self.buffer) or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0)
+
     def is_quiet(self) -> bool:
         """Open, and the other side has said nothing, nor ended."""
-        return self.sock is not None and not self.buffer and not Until(self.sock.fileno(), READ, now()).now()
+        return self.sock is not None and not self.is_dirty() and not Until(self.fd(), READ, now()).now()
 
     # -- what may take time -----------------------------------------------------------------------------------------
 
@@ -347,9 +355,9 @@ class Sockets:
             "tcp_family": Tcp.family,
             "tcp_stats": Tcp.stats,
             "tcp_set_stats": Tcp.set_stats,
-            "tcp_dirty": lambda tcp: bool(tcp.buffer),
+            "tcp_dirty": Tcp.is_dirty,
             "tcp_quiet": Tcp.is_quiet,
-            "tcp_fd": lambda tcp: -1 if tcp.sock is None else tcp.sock.fileno(),
+            "tcp_fd": Tcp.fd,
             "tcp_set_option": _set_option,
             "tcp_get_option": _get_option,
             "tcp_option_kind": lambda name: (
@@ -385,11 +393,13 @@ class Sockets:
             return None, error_text(error)
         return (yield from tcp.connect(found, deadline))
 
-    def find(self, host: bytes, port: bytes, family: int) -> Generator[Want, bool, list[Any]]:
+    def find(
+        self, host: bytes, port: bytes, family: int, kind: int = socket.SOCK_STREAM
+    ) -> Generator[Want, bool, list[Any]]:
         """The addresses of *host*; what is an address already needs no thread."""
         if family == socket.AF_UNIX:
-            return [(family, socket.SOCK_STREAM, 0, "", host)]
-        question = (host or None, port or None, family, socket.SOCK_STREAM, 0)
+            return [(family, kind, 0, "", host)]
+        question = (host or None, port or None, family, kind, 0)
         try:
             return socket.getaddrinfo(*question, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
         except OSError:

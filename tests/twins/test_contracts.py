@@ -39,6 +39,21 @@ def test_socket(bench: Bench, tmp_path: Path, peer: Peer, version: str):
 
 
 @VERSIONS
+def test_select(bench: Bench, tmp_path: Path, peer: Peer, version: str):
+    """LuaSocket: which of several sockets can be read or written."""
+    source = contract("select", PORT=peer.port)
+    said = twin(bench, source, version=version)
+    held_to(real(source, tmp_path), said, version)
+
+
+@VERSIONS
+def test_udp(bench: Bench, tmp_path: Path, version: str):
+    """LuaSocket: datagrams, to many and to one."""
+    said = twin(bench, contract("udp"), version=version)
+    held_to(real(contract("udp"), tmp_path), said, version)
+
+
+@VERSIONS
 def test_what_never_waits(bench: Bench, tmp_path: Path, version: str):
     """ltn12, mime, socket.url, socket.headers."""
     said = twin(bench, contract("texts"), version=version)

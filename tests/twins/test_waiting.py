@@ -106,6 +106,19 @@ def twins(bench: Bench, script: str, waits: Waits, **options: Any) -> Any:
     return bench.passdb(script, twins=TWINS, operations=partial(open_twins, waits), **options)
 
 
+async def ask_all(passdb: Any, waits: Waits, users: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """The fields of each user, all asked for at the same time."""
+    said: dict[str, dict[str, str | None]] = {}
+
+    async def ask(user: str) -> None:
+        said[user] = dict((await complete(passdb.lookup(login(user)))).fields)
+
+    async with event_loop(waits), trio.open_nursery() as nursery:
+        for user in users:
+            nursery.start_soon(ask, user)
+    return said
+
+
 @VERSIONS
 def test_three_thousand_calls_wait_in_one_state(bench: Bench, monkeypatch: pytest.MonkeyPatch, version: str):
     """Nobody's waiting keeps another from beginning, and when the time comes all go on."""
@@ -472,6 +485,48 @@ async def test_calls_that_wait_in_a_worker_that_dies_fail_at_once(zygote: Zygote
     assert len(failures) == 6
 
 
+# -- several sockets, and datagrams
+
+
+SELECTING = """
+local socket = require("socket")
+local kept = {}
+function auth_passdb_lookup(req)
+  local mine = socket.udp()
+  mine:setsockname("127.0.0.1", 0)
+  kept[#kept + 1] = mine
+  if #kept == COUNT then
+    for i = 1, COUNT - 1 do mine:sendto("go", kept[i]:getsockname()) end
+    return 1, { said = "last" }
+  end
+  local other = socket.udp4()
+  if HOW == "select" then
+    local reading, writing, problem = socket.select({ other, mine }, nil, 60)
+    return 1, { said = tostring(#reading == 1 and reading[1] == mine and mine:receive()), problem = problem }
+  end
+  return 1, { said = (mine:receivefrom()) }
+end
+"""
+
+
+@pytest.mark.parametrize("how", ["select", "receivefrom"])
+async def test_calls_that_wait_for_datagrams_wait_together(bench: Bench, how: str) -> None:
+    """For one socket, or for one of several; the last call wakes all others."""
+    waits = Waits()
+    script = SELECTING.replace("COUNT", "50").replace("HOW", f'"{how}"')
+    said = await ask_all(twins(bench, script, waits), waits, [f"u{number}" for number in range(50)])
+    assert sorted(str(one["said"]) for one in said.values()) == ["go"] * 49 + ["last"]
+    assert not any("problem" in one for one in said.values())
+
+
+async def test_a_time_limit_of_select_ends_it(bench: Bench) -> None:
+    """Other calls go on until then."""
+    waits = Waits()
+    script = SELECTING.replace("COUNT", "50").replace("HOW", '"select"').replace("nil, 60", "nil, 0.02")
+    said = await ask_all(twins(bench, script, waits), waits, ["a", "b"])
+    assert [(one["said"], one["problem"]) for one in said.values()] == [("false", "timeout")] * 2
+
+
 # -- Redis
 
 
@@ -492,19 +547,6 @@ def redis() -> Iterator[RedisServer]:
     """A Redis."""
     with RedisServer() as server:
         yield server
-
-
-async def ask_all(passdb: Any, waits: Waits, users: Iterable[str]) -> dict[str, dict[str, str | None]]:
-    """The fields of each user, all asked for at the same time."""
-    said: dict[str, dict[str, str | None]] = {}
-
-    async def ask(user: str) -> None:
-        said[user] = dict((await complete(passdb.lookup(login(user)))).fields)
-
-    async with event_loop(waits), trio.open_nursery() as nursery:
-        for user in users:
-            nursery.start_soon(ask, user)
-    return said
 
 
 @needs_redis

@@ -5,7 +5,9 @@ local host, check, waited, holder = core.host, core.check, core.waited, core.hol
 local type, select, error, pcall, tonumber, setmetatable = type, select, error, pcall, tonumber, setmetatable
 local getmetatable, tostring, floor, ceil = getmetatable, tostring, math.floor, math.ceil
 
-local socket = { _VERSION = "LuaSocket 3.0.0", _DEBUG = false, BLOCKSIZE = 2048, _SETSIZE = 1024, dns = {} }
+local socket = {
+  _VERSION = "LuaSocket 3.0.0", _DEBUG = false, BLOCKSIZE = 2048, _SETSIZE = 1024, _DATAGRAMSIZE = 8192, dns = {},
+}
 
 local function without(what)
   return function()
@@ -13,8 +15,7 @@ local function without(what)
   end
 end
 
-socket.udp, socket.udp4, socket.udp6 = without("socket.udp"), without("socket.udp4"), without("socket.udp6")
-socket.bind = without("socket.bind")
+socket.bind = without("socket.bind")  -- who would wait for clients in a login?
 
 -- ## tcp objects
 
@@ -238,6 +239,12 @@ end
 function socket.connect6(address, port, local_address, local_port)
   return socket.connect(address, port, local_address, local_port, "inet6")
 end
+
+function socket.udp() return core.twin("socket.udp")("unspec") end
+function socket.udp4() return core.twin("socket.udp")("inet") end
+function socket.udp6() return core.twin("socket.udp")("inet6") end
+
+function socket.select(...) return core.twin("socket.select")(...) end
 
 -- ## Time
 
