@@ -119,6 +119,22 @@ def test_a_wrong_configuration_binds_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_script_that_does_not_load_binds_nothing(tmp_path):
+    """The server does not start, and whoever starts it is told why: exit 65."""
+    (tmp_path / "auth.lua").write_text("\nerror('no database')\n")
+    config = tmp_path / "authlua.toml"
+    section = "script = 'auth.lua'\n"
+    config.write_text(f"[server]\nbase_dir = 'run'\n[[passdb]]\n{section}[[userdb]]\n{section}")
+    command = [sys.executable, "-m", "authlua", "serve", "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 65
+    start = f"authlua serve: passdb-lua: initialization failed: lua_pcall({tmp_path}/auth.lua) failed: "
+    line = done.stderr.splitlines()[0]
+    assert line.startswith(start)
+    assert line.endswith("auth.lua:2: no database")
+    assert not any(path.is_socket() for path in tmp_path.glob("run/*"))
+
+
 def test_the_configuration_may_be_named_by_the_environment(tmp_path, monkeypatch, capsys):
     """``-c``, then ``$AUTHLUA_CONFIG``."""
     monkeypatch.setenv("AUTHLUA_CONFIG", str(tmp_path / "nosuch.toml"))

@@ -223,6 +223,7 @@ SECONDS = [
     "right",
     "wrong",
     "any",
+    "refused",
     "values",
     "bad",
     "nothing",
@@ -336,7 +337,7 @@ def ours_of(bench: Bench, dialect: Dialect, script: Path, function: str, user: s
         verified = function == "auth_password_verify" or "nopassword" in fields
         right = verified or fields.get("password") in ("pass", "{PLAIN}pass")
         verdict = "OK" if reply.result is PassdbResult.OK and right else "FAIL" + CODE.get(reply.result, "")
-        shown -= {"nopassword"}
+        shown = {word for word in shown if word.partition("=")[0] != "nopassword"}
     return Outcome(verdict, frozenset(shown) if verdict in ("OK", "USER") else frozenset(), frozenset(complaints))
 
 

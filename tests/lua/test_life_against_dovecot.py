@@ -252,6 +252,8 @@ function auth_passdb_lookup(req)
   probe(parent:inc_int("n", 4), "a number in place of a time")
   probe(parent:passthrough_event():add_str("who", "once"):add_int("m", 1), "of a passthrough event")
   probe(parent, "as it was before that")
+  parent:set_name("probe")
+  dovecot.event(parent):log_info("PROBE a child has no name")
   probe(parent:add_str("empty", ""):add_int("least", math.mininteger), "at the edge")
   dovecot.i_info("PROBE end")
   return 1, { password = "pass" }

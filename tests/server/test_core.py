@@ -13,6 +13,7 @@ from authlua.errors import ConfigError
 from authlua.logs import ABOUT
 from authlua.server import open_core
 from authlua.server.core import request_log
+from tests.auth.fakes import run
 
 
 @pytest.mark.parametrize(("share", "inits"), [("true", 1), ("false", 3)])
@@ -71,3 +72,22 @@ def test_a_long_name_is_cut_in_front_of_a_line(user: str, shown: str) -> None:
     request.user, request.log_name = user, "lua"
     write("info", "text", request, {})
     assert entries[0][ABOUT] == f"lua({shown}): "
+
+
+@pytest.mark.parametrize(("name", "shown"), [("", "lua"), ("name = 'first'", "first")])
+def test_a_database_is_called_by_its_name_or_its_driver(tmp_path: Path, name: str, shown: str) -> None:
+    """In front of what its script says."""
+    (tmp_path / "auth.lua").write_text("function auth_passdb_lookup(req) req:log_error('said') return 1, {} end")
+    (tmp_path / "authlua.toml").write_text(
+        f"[[passdb]]\nscript = 'auth.lua'\nuse_worker = false\n{name}\n[[userdb]]\ndriver = 'passwd'\n"
+    )
+    entries: list[Any] = []
+
+    def keep(logger: Any, method: str, entry: Any) -> Any:
+        entries.append(entry)
+        raise structlog.DropEvent
+
+    core = open_core(load(tmp_path / "authlua.toml"), structlog.wrap_logger(None, processors=[keep]))
+    run(core.auth.lookup_passdb(new_request([("service", "imap")], id=1), "t"))
+    core.retire()
+    assert [entry[ABOUT] for entry in entries if entry["event"] == "db-lua: said"] == [f"{shown}(t): "]

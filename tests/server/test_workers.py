@@ -62,6 +62,7 @@ function auth_passdb_lookup(req)
     forwarded = req.passdb.forward_x, calls = tostring(calls), given = req.password,
   }
 end
+function script_deinit() io.open(PIPE .. ".ended", "a"):write("x"):close() end
 function auth_userdb_lookup(req) return dovecot.auth.USERDB_RESULT_OK, { home = "/h/" .. req.user } end
 function auth_userdb_iterate()
   local i = 0
@@ -402,10 +403,11 @@ async def test_a_script_that_eats_memory_is_stopped(house: House) -> None:
 
 
 async def test_a_worker_that_dies_costs_its_own_call(house: House) -> None:
-    """A crash in a C module is no worse."""
+    """A crash in a C module is no worse. Its script_deinit does not run."""
     with pytest.raises(ScriptError, match="died unexpectedly"):
         await house.lookup("die")
     await house.lookup("t")
+    assert not house.pipe.with_suffix(".ended").exists()
 
 
 async def test_a_worker_that_has_grown_makes_room_for_a_fresh_one(house: House) -> None:
@@ -458,7 +460,7 @@ async def test_the_password_reaches_the_script_and_no_repr(house: House) -> None
 
 
 async def test_closing_the_pool_ends_its_processes(house: House) -> None:
-    """None is left behind."""
+    """None is left behind, and each has called script_deinit."""
     await house.lookup("t")
     processes = [os.pidfd_open(worker.pid) for worker in house.pool._workers.values() if worker.pid]
     house.pool.close()
@@ -467,6 +469,7 @@ async def test_closing_the_pool_ends_its_processes(house: House) -> None:
             await trio.lowlevel.wait_readable(process)
         os.close(process)
     assert processes
+    assert set(await trio.Path(house.pipe.with_suffix(".ended")).read_text()) == {"x"}
 
 
 async def test_a_worker_shares_states_too(zygote: Zygote, tmp_path: Path) -> None:

@@ -239,6 +239,18 @@ local function events()
     p:log_info("PROBE passthrough line")
     return name, same
   end)
+  probe("passthrough members", function()
+    local p, list = e:passthrough_event(), {}
+    for _, name in ipairs {
+      "append_log_prefix", "replace_log_prefix", "set_name", "set_always_log_source", "set_forced_debug",
+      "unset_forced_debug", "add_str", "add_int", "add_timeval", "inc_int", "log_debug", "log_info", "log_warning",
+      "log_error", "passthrough_event",
+    } do
+      list[#list + 1] = name .. " " .. type(p[name])
+    end
+    p:append_log_prefix("PROBE once: "):log_warning("all of them")
+    return table.concat(list, ", ")
+  end)
   probe("passthrough count", function() return (e:passthrough_event(1)) end)
   local root = dovecot.event():append_log_prefix("PROBE root: ")
   local child = dovecot.event(root):append_log_prefix("child: ")

@@ -11,6 +11,7 @@ local seconds = {
   text = "some text", empty = "", pairs = "password={PLAIN}pass foo=bar flag", two = "password=pass  x=1 ",
   number = 42, float = 4.5, yes = true, no = false, fn = print, thread = coroutine.create(print),
   none = {}, right = { password = "pass" }, wrong = { password = "other" }, any = { nopassword = "" },
+  refused = { nopassword = false },
   values = {
     password = "pass", i = 7, f = 2.0, half = 2.5, big = 2 ^ 53, huge = 1e300, negative = -3, minus = -2.0, yes = true, no = false,
     tab = "a\tb", empty = "", nul = "a\0b", utf = "\195\188", spaces = "a b",
