@@ -1,5 +1,7 @@
 """The same logins again and again, in one process without trio: what `bench.guard` counts the instructions of.
 
+Events are counted as if somebody would ask for metrics.
+
 ``python -m bench.replay login N`` answers N batches of sixteen logins through a socketpair; ``… unit N`` does N rounds
 of everyday Python, to tell how many instructions this interpreter needs for anything at all.
 """
@@ -22,14 +24,17 @@ def logins() -> Callable[[], None]:
     from authlua.config import ListenerSettings, embedded
     from authlua.logs import open_log
     from authlua.server.app import App
-    from authlua.server.core import open_core
+    from authlua.server.core import Lasting, open_core
+    from authlua.server.counting import Counts
     from authlua.server.listeners import Listener
 
     script = str(Path(__file__).with_name("auth.lua"))
     settings = embedded(script, tempfile.gettempdir())
     log = open_log("text", "info", os.open(os.devnull, os.O_WRONLY))
-    core = open_core(settings, log)
+    counts = Counts()
+    core = open_core(settings, log, Lasting(counts=counts))
     app = App(settings, core, log, lambda: core)
+    app.tally.counts = counts
     ours, theirs = socket.socketpair()
     app.connect(Listener(ListenerSettings(kind="client"), socket.socket(socket.AF_UNIX)), theirs)
     (client,) = app.clients

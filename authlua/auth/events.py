@@ -4,9 +4,12 @@ An event is told to whoever observes: it is counted and, with ``debug``, logged.
 ``auth_request_finished``, is the server's.
 """
 
+from collections.abc import Mapping, Sequence
+
 from authlua.auth.databases import PassdbEntry, UserdbEntry
 from authlua.dialect import Dialect
 from authlua.request import AuthRequest
+from authlua.results import PassdbResult, UserdbResult
 
 
 def about_request(request: AuthRequest, dialect: Dialect) -> dict[str, object]:
@@ -36,8 +39,30 @@ def about_request(request: AuthRequest, dialect: Dialect) -> dict[str, object]:
     }
 
 
-def about_database(entry: PassdbEntry | UserdbEntry, dialect: Dialect) -> dict[str, str]:
-    """Which passdb or userdb it was: 2.3 calls it by its driver first, 2.4 by its name."""
+class Told:
+    """What is told of passdbs and userdbs; what is told with every login is put together once."""
+
+    def __init__(self, entries: Sequence[PassdbEntry | UserdbEntry], dialect: Dialect) -> None:
+        self._about = {entry.id: _about_database(entry, dialect) for entry in entries}
+        self._finished: dict[tuple[int, PassdbResult | UserdbResult, str], dict[str, str]] = {}
+
+    def started(self, id: int) -> Mapping[str, str]:
+        """Which passdb or userdb it is."""
+        return self._about[id]
+
+    def finished(self, id: int, result: PassdbResult | UserdbResult, cache: str = "") -> Mapping[str, str]:
+        """What it said, and whether that was in the cache, ``hit`` or ``miss``."""
+        fields = self._finished.get((id, result, cache))
+        if fields is None:
+            fields = {**self._about[id], "result": result.name.lower()}
+            if cache:
+                fields["cache"] = cache
+            self._finished[id, result, cache] = fields
+        return fields
+
+
+def _about_database(entry: PassdbEntry | UserdbEntry, dialect: Dialect) -> dict[str, str]:
+    """Which passdb or userdb it is: 2.3 calls it by its driver first, 2.4 by its name."""
     kind = "passdb" if isinstance(entry, PassdbEntry) else "userdb"
     if dialect is Dialect.V2_3:
         return {kind: entry.driver, f"{kind}_name": entry.name, f"{kind}_id": str(entry.id)}

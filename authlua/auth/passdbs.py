@@ -12,7 +12,7 @@ from typing import Final
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
 from authlua.auth.databases import CredentialsKeeper, Log, Observe, Passdb, PassdbEntry, Rule
-from authlua.auth.events import about_database
+from authlua.auth.events import Told
 from authlua.auth.fields import FieldSetter
 from authlua.auth.policy import Policy
 from authlua.auth.refusals import with_password
@@ -110,7 +110,7 @@ class PassdbChain:
     ) -> None:
         self._observe = observe
         self._needs_certificate = needs_certificate and dialect is Dialect.V2_4
-        self._about = {entry.id: about_database(entry, dialect) for entry in entries} if observe is not None else {}
+        self._told = Told(entries, dialect)
         self._policy = policy
         if cache is not None:
             entries = [
@@ -440,7 +440,7 @@ class PassdbChain:
             request.log_name = entry.name
             request.credentials = None
             if self._observe is not None:
-                self._observe("auth_passdb_request_started", request, self._about[entry.id], 0)
+                self._observe("auth_passdb_request_started", request, self._told.started(entry.id), 0)
             started = perf_counter() if self._observe is not None else 0.0
             if entry.default_fields and not self._expand(entry, entry.default_fields, request):
                 result = INTERNAL_FAILURE
@@ -456,10 +456,11 @@ class PassdbChain:
             if result is OK and "noauthenticate" in fields:
                 result = NEXT
             if self._observe is not None:
-                found = {**self._about[entry.id], "result": result.name.lower()}
+                cache = ""
                 if self._cache is not None and entry.cache_key is not None:
-                    found["cache"] = "hit" if request.cached else "miss"
-                self._observe("auth_passdb_request_finished", request, found, perf_counter() - started)
+                    cache = "hit" if request.cached else "miss"
+                told = self._told.finished(entry.id, result, cache)
+                self._observe("auth_passdb_request_finished", request, told, perf_counter() - started)
             if entry.override_fields and not self._expand(entry, entry.override_fields, request):
                 result = INTERNAL_FAILURE
             if entry.deny and result is not USER_UNKNOWN:

@@ -12,8 +12,8 @@ from random import uniform
 from time import perf_counter
 
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import Log, Observe, Rule, Userdb, UserdbEntry
-from authlua.auth.events import about_database
+from authlua.auth.databases import Log, Observe, Rule, UserdbEntry
+from authlua.auth.events import Told
 from authlua.auth.fields import FieldSetter
 from authlua.auth.refusals import with_password
 from authlua.auth.sharing import SharedUserdb
@@ -64,7 +64,7 @@ class UserdbChain:
         observe: Observe | None = None,
     ) -> None:
         self._observe = observe
-        self._about = {entry.id: about_database(entry, dialect) for entry in entries}
+        self._told = Told(entries, dialect)
         if cache is not None:
             entries = [
                 entry if entry.cache_key is None else replace(entry, userdb=SharedUserdb(entry.userdb, entry.cache_key))
@@ -103,17 +103,18 @@ class UserdbChain:
             last = entry
             request.log_name = entry.name
             if self._observe is not None:
-                self._observe("auth_userdb_request_started", request, self._about[entry.id], 0)
+                self._observe("auth_userdb_request_started", request, self._told.started(entry.id), 0)
             started = perf_counter() if self._observe is not None else 0.0
             if self._cache is None or entry.cache_key is None:
                 result = await self._ask(entry, request)
             else:
                 result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request)
             if self._observe is not None:
-                fields = {**self._about[entry.id], "result": result.name.lower()}
+                cache = ""
                 if self._cache is not None and entry.cache_key is not None:
-                    fields["cache"] = "hit" if request.cached else "miss"
-                self._observe("auth_userdb_request_finished", request, fields, perf_counter() - started)
+                    cache = "hit" if request.cached else "miss"
+                told = self._told.finished(entry.id, result, cache)
+                self._observe("auth_userdb_request_finished", request, told, perf_counter() - started)
             rule = _rule(entry, result)
             if rule.success is not None:
                 found = rule.success
@@ -258,8 +259,7 @@ class UserdbChain:
 
     def iterate(self) -> Listing:
         """The users of all userdbs that know theirs, one after the other."""
-        listed = [(entry.userdb, self._about[entry.id]) for entry in self._entries if entry.lists]
-        return _Listing(listed, self._observe)
+        return _Listing([entry for entry in self._entries if entry.lists], self._told, self._observe)
 
     def _expand(self, entry: UserdbEntry, fields: Sequence[tuple[str, Template]], request: AuthRequest) -> bool:
         for name, template in fields:
@@ -279,14 +279,15 @@ class UserdbChain:
 class _Listing:
     """The users of several userdbs."""
 
-    def __init__(self, userdbs: Sequence[tuple[Userdb, Mapping[str, str]]], observe: Observe | None) -> None:
-        self._rest = iter(userdbs)
+    def __init__(self, entries: Sequence[UserdbEntry], told: Told, observe: Observe | None) -> None:
+        self._rest = iter(entries)
         self._failure: ScriptError | None = None
-        if not userdbs:
+        if not entries:
             self._failure = ScriptError("Trying to iterate users, but userdbs don't support it")
         self._open: Listing | None = None
         self._observe = observe
-        self._about: Mapping[str, str] = {}
+        self._told = told
+        self._id = 0
         self._started = 0.0
 
     async def piece(self) -> Sequence[str]:
@@ -298,11 +299,11 @@ class _Listing:
                     if self._failure is not None:
                         raise self._failure
                     return ()
-                userdb, self._about = following
+                self._id = following.id
                 if self._observe is not None:
-                    self._observe("auth_userdb_request_started", None, self._about, 0)
+                    self._observe("auth_userdb_request_started", None, self._told.started(self._id), 0)
                     self._started = perf_counter()
-                self._open = userdb.iterate()
+                self._open = following.userdb.iterate()
             try:
                 names = await self._open.piece()
             except ScriptError as failure:
@@ -317,8 +318,8 @@ class _Listing:
 
     def _tell(self, result: UserdbResult) -> None:
         if self._observe is not None:
-            fields = {**self._about, "result": result.name.lower()}
-            self._observe("auth_userdb_request_finished", None, fields, perf_counter() - self._started)
+            told = self._told.finished(self._id, result)
+            self._observe("auth_userdb_request_finished", None, told, perf_counter() - self._started)
 
     def close(self) -> None:
         """Let go of the one that is being listed."""

@@ -54,7 +54,7 @@ from authlua.protocol import Advertised
 from authlua.request import AuthRequest
 from authlua.sasl import MECHS
 from authlua.secret import Secret
-from authlua.server.metrics import Metrics
+from authlua.server.counting import Counts
 from authlua.server.pool import Pool, WorkerPassdb, WorkerUserdb
 from authlua.server.watching import Stamps, stamps
 from authlua.server.zygote import Zygote
@@ -85,7 +85,7 @@ class Lasting(NamedTuple):
     penalty: Penalty | None = None
     zygote: Zygote | None = None
     """Makes the workers for scripts with ``use_worker``; without one all scripts run here."""
-    metrics: Metrics | None = None
+    counts: Counts | None = None
     state: State | None = None
     """What it remembers together with other servers."""
     waits: Waits | None = None
@@ -176,7 +176,7 @@ def open_core(
         lua = settings.lua
         pool = Pool(zygote, write, max=lua.worker_max, timeout=lua.timeout, memory_limit=lua.memory_limit)
     loading = _Loading(scripts, Scripts(), pool, waits, write)
-    observe = _observer(lasting.metrics, write if settings.auth.debug else None, dialect)
+    observe = _observer(lasting.counts, write if settings.auth.debug else None, dialect)
     if pool is not None:
         pool.observe = observe
     try:
@@ -278,18 +278,17 @@ def _policy(settings: Settings) -> PolicyOptions:
     )
 
 
-def _observer(metrics: Metrics | None, write: Write | None, dialect: Dialect = Dialect.V2_3) -> Observe | None:
+def _observer(counts: Counts | None, write: Write | None, dialect: Dialect = Dialect.V2_3) -> Observe | None:
     """Counts events, and writes them into a debug log; `None` when nobody wants to know."""
-    if metrics is None and write is None:
-        return None
+    if write is None:
+        return None if counts is None else counts.event
 
     def observe(event: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
-        if metrics is not None:
-            metrics.event(event, fields, seconds)
-        if write is not None:
-            about = {} if request is None else about_request(request, dialect)
-            duration = {"duration": round(seconds * 1e6)} if event.endswith("_finished") else {}
-            write("debug", event, None, {**about, **fields, **duration})
+        if counts is not None:
+            counts.event(event, request, fields, seconds)
+        about = {} if request is None else about_request(request, dialect)
+        duration = {"duration": round(seconds * 1e6)} if event.endswith("_finished") else {}
+        write("debug", event, None, {**about, **fields, **duration})
 
     return observe
 

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
+from authlua.server.counting import Counts
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
-
-    from authlua.server.metrics import Metrics
 
 
 class Finished:
@@ -21,7 +20,7 @@ class Finished:
 
     def __init__(self, log: "FilteringBoundLogger") -> None:
         self._log = log
-        self.metrics: Metrics | None = None
+        self.counts: Counts | None = None
         self.requests = 0
         self.successes = 0
 
@@ -54,6 +53,6 @@ class Finished:
             policy_penalty=request.policy_delay or None,
             duration=round(duration * 1e6),
         )
-        if self.metrics is not None:
+        if self.counts is not None:
             result = "ok" if isinstance(reply, Ok) else code or "fail"
-            self.metrics.login(request.mech, request.service, result, duration)
+            self.counts.login(request.mech, request.service, result, duration)

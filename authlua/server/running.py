@@ -15,8 +15,9 @@ from authlua.errors import ConfigError
 from authlua.secret import Secret
 from authlua.server.app import App
 from authlua.server.core import Core, Lasting, open_core, uses_workers
+from authlua.server.counting import Counts
 from authlua.server.listeners import Listener, open_listeners
-from authlua.server.metrics import Metrics
+from authlua.server.metrics import open_counts
 from authlua.server.systemd import notify, passed_sockets, watchdog_interval
 from authlua.server.token_secret import load_token_secret
 from authlua.server.waiting import expire
@@ -49,7 +50,7 @@ def serve(settings: Settings, load: Callable[[], Settings], log: "FilteringBound
     passed = passed_sockets()
     zygote = make_zygote(settings)
     token_secret = load_token_secret(settings.server.base_dir, log)
-    lasting = make_lasting(settings, log, token_secret, zygote, make_metrics(settings))
+    lasting = make_lasting(settings, log, token_secret, zygote, make_counts(settings))
     core = open_core(settings, log, lasting)
     tell_doubts(settings, core, log)
     listeners = open_listeners(settings.listeners, passed)
@@ -78,7 +79,7 @@ def run(
         return core
 
     app = App(settings, core, log, reload)
-    app.tally.metrics = lasting.metrics
+    app.tally.counts = lasting.counts
     if lasting.state is not None:
         app.state = lasting.state
         app.state.batch_done = app.write_all
@@ -93,9 +94,9 @@ def tell_doubts(settings: Settings, core: Core, log: "FilteringBoundLogger") -> 
         log.warning("config_doubt", reason=doubt)
 
 
-def make_metrics(settings: Settings) -> Metrics | None:
+def make_counts(settings: Settings) -> Counts | None:
     """What counts, if there is a listener that tells it; raises `ConfigError` when its library is not there."""
-    return Metrics() if any(listener.kind == "metrics" for listener in settings.listeners) else None
+    return open_counts() if any(listener.kind == "metrics" for listener in settings.listeners) else None
 
 
 def make_lasting(
@@ -103,7 +104,7 @@ def make_lasting(
     log: "FilteringBoundLogger",
     token_secret: Secret | None,
     zygote: Zygote | None,
-    metrics: Metrics | None = None,
+    counts: Counts | None = None,
 ) -> Lasting:
     """What is kept over reloads, with the state that is shared with other servers."""
     say = {"info": log.info, "warning": log.warning}
@@ -114,7 +115,7 @@ def make_lasting(
         say=lambda level, event, **fields: say[level](event, **fields),
     )
     penalty = Penalty(shared=state if state.shared else None)
-    return Lasting(token_secret, penalty, zygote, metrics, state, Waits())
+    return Lasting(token_secret, penalty, zygote, counts, state, Waits())
 
 
 def make_zygote(settings: Settings) -> Zygote | None:

@@ -15,8 +15,8 @@ from authlua.auth import Auth
 from authlua.config import ListenerSettings, embedded
 from authlua.server.app import App
 from authlua.server.core import Core
+from authlua.server.counting import Counts
 from authlua.server.listeners import Listener
-from authlua.server.metrics import Metrics
 
 SCRIPT = "function auth_passdb_lookup(req) end"
 
@@ -59,7 +59,7 @@ async def living(
     auth: Auth,
     *,
     reload: Callable[[], Core] | None = None,
-    metrics: Metrics | None = None,
+    counts: Counts | None = None,
     **server: Any,
 ) -> AsyncIterator[Living]:
     """A server that decides by *auth*, for the length of the block."""
@@ -69,7 +69,7 @@ async def living(
     capture = LogCapture()
     log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[capture])
     app = App(settings, Core(auth, []), log, reload or (lambda: Core(auth, [])))
-    app.tally.metrics = metrics
+    app.tally.counts = counts
     for name, value in server.items():
         setattr(app, name, value)
     async with trio.open_nursery() as nursery:

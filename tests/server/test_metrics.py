@@ -6,6 +6,9 @@ from typing import Any
 import h11
 import pytest
 import trio
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -14,7 +17,8 @@ from authlua.dialect import Dialect
 from authlua.errors import ConfigError, ScriptError
 from authlua.protocol import UserFound
 from authlua.server.core import _observer
-from authlua.server.metrics import MAX_SERVICES, Metrics
+from authlua.server.counting import BUCKETS, MAX_SERVICES, Counts
+from authlua.server.metrics import Collector, open_counts
 from authlua.variables import compile_template
 from tests.auth.fakes import House, run
 from tests.server.living import Living, living, login, read_until
@@ -30,6 +34,12 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
         return (sample.name, *(value for _, value in sorted(sample.labels.items())))
 
     return {key(sample): sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
+def counted(counts: Counts, name: str) -> dict[tuple[str, ...], int]:
+    """How often, by labels."""
+    (kind,) = [one for one in counts.kinds if one.name == name]
+    return {values: tally.times for values, tally in kind.tallies.items()}
 
 
 async def get(server: Living, *requests: bytes) -> list[tuple[int, str]]:
@@ -57,10 +67,10 @@ async def get(server: Living, *requests: bytes) -> list[tuple[int, str]]:
 
 async def test_logins_and_answers_are_counted(tmp_path: Path) -> None:
     """By how they ended; monitoring may keep its connection."""
-    metrics = Metrics()
+    counts = Counts()
     key = CacheKey.of_template("P", 1, compile_template("%u", Dialect.V2_3), Dialect.V2_3)
-    house = House(USERS, placed=[{"cache_key": key}], cache_size=1 << 20, observe=_observer(metrics, None))
-    async with living(tmp_path, house.auth, metrics=metrics) as server:
+    house = House(USERS, placed=[{"cache_key": key}], cache_size=1 << 20, observe=_observer(counts, None))
+    async with living(tmp_path, house.auth, counts=counts) as server:
         client = await login(server)
         await client.send_all(b"".join(auth(id, user) for id, user in enumerate(["t", "t", "x", "down", "t"], 1)))
         await read_until(client, b"OK\t5\tuser=t\n")
@@ -88,7 +98,7 @@ async def test_logins_and_answers_are_counted(tmp_path: Path) -> None:
 
 async def test_nonsense_ends_the_connection(tmp_path: Path) -> None:
     """And nothing else."""
-    async with living(tmp_path, House({}).auth, metrics=Metrics()) as server:
+    async with living(tmp_path, House({}).auth, counts=Counts()) as server:
         stream = server.connect("metrics")
         await stream.send_all(b"\0nonsense\r\n\r\n")
         assert await read_until(stream, b"never") == b""
@@ -98,22 +108,48 @@ async def test_nonsense_ends_the_connection(tmp_path: Path) -> None:
 
 def test_userdbs_are_counted_too() -> None:
     """By their answers; without a cache that is neither a hit nor a miss."""
-    metrics = Metrics()
+    counts = Counts()
     key = CacheKey.of_template("U", 1, compile_template("%u", Dialect.V2_3), Dialect.V2_3)
-    house = House(userdbs=[{"t": {"home": "/t"}}], userdb_key=key, observe=_observer(metrics, None))
+    house = House(userdbs=[{"t": {"home": "/t"}}], userdb_key=key, observe=_observer(counts, None))
     for name in ("t", "x", "t"):
         run(house.auth.lookup_user(new_request([("service", "lmtp")], id=1), name))
-    child = metrics._child(metrics._counters["auth_userdb_request_finished"], "lua", "ok", "")
-    assert child._value.get() == 2
+    assert counted(counts, "userdb_requests") == {("lua", "ok", ""): 2, ("lua", "user_unknown", ""): 1}
 
 
 def test_clients_cannot_make_counters_without_end() -> None:
     """The service is a word of theirs."""
-    metrics = Metrics()
+    counts = Counts()
     for number in range(MAX_SERVICES + 20):
-        metrics.login("PLAIN", f"service{number}", "ok", 0.1)
-    assert len(metrics._services) == MAX_SERVICES + 1
-    assert metrics._child(metrics._logins, "PLAIN", "other", "ok")._value.get() == 20
+        counts.login("PLAIN", f"service{number}", "ok", 0.1)
+    logins = counted(counts, "auth_requests")
+    assert len(logins) == MAX_SERVICES + 1
+    assert logins["PLAIN", "other", "ok"] == 20
+
+
+def test_the_numbers_are_told_as_the_library_tells_its_own() -> None:
+    """Times on the edge of a bucket, and over all of them, included."""
+    counts, theirs = Counts(), CollectorRegistry()
+    (kind,) = [one for one in counts.kinds if one.name == "policy_requests"]
+    counted = PrometheusCounter("authlua_policy_requests", kind.text, kind.labels, registry=theirs)
+    name = "authlua_policy_request_duration_seconds"
+    taken = Histogram(name, kind.duration_text, kind.labels[:1], registry=theirs, buckets=BUCKETS)
+    for result in ("ok", 'o"k'):
+        for seconds in (0.0, 0.0004, 0.0005, 0.02, 0.025, 30.0, 31.0):
+            counts.event("auth_policy_request_finished", None, {"mode": "allow", "result": result}, seconds)
+            counted.labels("allow", result).inc()
+            taken.labels("allow").observe(seconds)
+    ours = CollectorRegistry()
+    ours.register(Collector(counts))
+    told, expected = (
+        {
+            line
+            for line in generate_latest(registry).decode().splitlines()
+            if "policy" in line and "_created" not in line
+        }
+        for registry in (ours, theirs)
+    )
+    assert told == expected
+    assert len(told) > len(BUCKETS)
 
 
 def test_events_are_in_the_debug_log() -> None:
@@ -143,4 +179,4 @@ def test_a_missing_library_is_told_to_the_admin(monkeypatch: pytest.MonkeyPatch)
     """With what to install."""
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     with pytest.raises(ConfigError, match=r"authlua\[metrics\]"):
-        Metrics()
+        open_counts()

@@ -1,0 +1,149 @@
+"""What happened, as plain numbers: counting is on the way of every login, so it may cost next to nothing.
+
+`authlua.server.metrics` tells the numbers to whoever asks.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from time import time
+from typing import Final
+
+from authlua.request import AuthRequest
+
+MAX_SERVICES: Final = 30
+"""Different services told apart: the word comes from the client, and each makes new counters."""
+
+BUCKETS: Final[tuple[float, ...]] = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+"""Seconds up to which latencies are told apart."""
+
+
+class Tally:
+    """How often something happened, and how long it took."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.seconds = 0.0
+        """All together."""
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        """How many took longer than the bucket before, and not longer than this one; the last has no bound."""
+        self.since = time()
+        """When it began, in seconds since the epoch."""
+
+
+class Kind:
+    """What is counted under one name, by its labels.
+
+    Args:
+        duration: the name of its latencies, which are told by the first label alone; without one nobody asks for them.
+    """
+
+    def __init__(
+        self, name: str, text: str, *labels: str, duration: str | None = None, duration_text: str = ""
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.labels = labels
+        self.duration = duration
+        self.duration_text = duration_text
+        self.tallies: dict[tuple[str, ...], Tally] = {}
+
+    def count(self, values: tuple[str, ...]) -> Tally:
+        """It happened once more, with these labels."""
+        tally = self.tallies.get(values)
+        if tally is None:
+            tally = self.tallies[values] = Tally()
+        tally.times += 1
+        return tally
+
+    def time(self, values: tuple[str, ...], seconds: float) -> None:
+        """It happened once more, and took so long."""
+        tally = self.count(values)
+        tally.seconds += seconds
+        tally.buckets[bisect_left(BUCKETS, seconds)] += 1
+
+
+class Counts:
+    """All that is counted; it outlives reloads."""
+
+    def __init__(self) -> None:
+        self._services: set[str] = set()
+        self._logins = Kind(
+            "auth_requests",
+            "Logins by how they ended.",
+            "mech",
+            "service",
+            "result",
+            duration="auth_request_duration",
+            duration_text="From AUTH to the verdict, client included.",
+        )
+        self._started = {
+            kind: Kind(f"{kind}_requests_started", f"Questions put to {kind}s.", kind) for kind in ("passdb", "userdb")
+        }
+        self._finished = {
+            kind: Kind(
+                f"{kind}_requests",
+                f"Questions to {kind}s by their answers.",
+                kind,
+                "result",
+                "cache",
+                duration=f"{kind}_request_duration",
+                duration_text=f"Of a {kind}'s answer.",
+            )
+            for kind in ("passdb", "userdb")
+        }
+        self._policy = Kind(
+            "policy_requests",
+            "Requests to the policy server.",
+            "mode",
+            "result",
+            duration="policy_request_duration",
+            duration_text="Of the server's answer.",
+        )
+        self._workers = Kind(
+            "worker_requests",
+            "Calls of workers.",
+            "command",
+            "result",
+            duration="worker_request_duration",
+            duration_text="Of a worker's answer.",
+        )
+        self.kinds = [self._logins, *self._started.values(), *self._finished.values(), self._policy, self._workers]
+
+    def login(self, mech: str, service: str, result: str, seconds: float) -> None:
+        """A login ended: ``ok``, ``fail``, or one of Dovecot's codes."""
+        if service not in self._services:
+            if len(self._services) >= MAX_SERVICES:
+                service = "other"
+            self._services.add(service)
+        self._logins.time((mech, service, result), seconds)
+
+    def event(self, name: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
+        """An event of this name, with Dovecot's fields (`authlua.auth.Observe`)."""
+        if name == "auth_policy_request_finished":
+            self._policy.time((fields["mode"], fields["result"]), seconds)
+        elif name == "auth_worker_request_finished":
+            self._workers.time((fields["command"], "failed" if "error" in fields else "answered"), seconds)
+        else:
+            kind = "passdb" if "passdb" in fields else "userdb"
+            # 2.3 has the name in a field of its own
+            database = fields.get("passdb_name" if kind == "passdb" else "userdb_name") or fields[kind]
+            if name.endswith("_started"):
+                self._started[kind].count((database,))
+            else:
+                self._finished[kind].time((database, fields["result"], fields.get("cache", "")), seconds)
