@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authlua.logs import ABOUT, ATOMIC, open_log, writer_of
+from authlua.logs import ABOUT, ATOMIC, open_log, teller, writer_of
 from authlua.secret import Secret
 
 FORMATS = ["text", "json", "logfmt", "journal", "dovecot"]
@@ -107,6 +107,31 @@ def test_a_bound_logger_tells_its_fields_with_every_event(pipe):
     """A request's fields are bound once."""
     open_log("journal", "info", pipe.fd).bind(user="timo", session="s1").info("unknown user", rip="192.0.2.1")
     assert pipe.lines() == ["<6>unknown user user=timo session=s1 rip=192.0.2.1"]
+
+
+@pytest.mark.parametrize("bound", [{}, {"server": "a"}])
+def test_a_teller_writes_what_the_method_writes(pipe, bound):
+    """Without the way through keyword arguments."""
+    log = open_log("journal", "info", pipe.fd)
+    log = log.bind(**bound) if bound else log
+    fields = {"user": "timo", "reason": "no such user", "code": None, "empty": "", "duration": 12}
+    log.info("finished", **fields)
+    tell = teller(log, "info")
+    assert tell is not None
+    tell("finished", {**fields})
+    first, second = pipe.lines()
+    assert first == second
+    assert second.endswith(
+        "finished"
+        + "".join(f" {k}={v}" for k, v in bound.items())
+        + ' user=timo reason="no such user" empty="" duration=12'
+    )
+
+
+def test_nobody_is_told_what_is_below_the_level(pipe):
+    """So that it need not even be put together."""
+    assert teller(open_log("text", "warning", pipe.fd), "info") is None
+    assert teller(open_log("text", "warning", pipe.fd), "warning") is not None
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -2,11 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, MutableMapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, Final
 
-Event = MutableMapping[str, Any]
+Event = dict[str, Any]
 Render = Callable[[str, str, Event], str]
 """``render(level, text, fields)``: the event as a line."""
 
@@ -112,31 +111,38 @@ def _add_traceback(event: Event) -> None:
         event["traceback"] = "".join(traceback.format_exception(error))
 
 
-@lru_cache(1024)
 def _label(name: str) -> str:
     """A field's name (a script may have chosen it) and what stands around it."""
-    return f" {_plain(name)}="
+    label = _labels.get(name)
+    if label is None:
+        if len(_labels) >= MAX_LABELS:
+            _labels.clear()
+        label = _labels[name] = f" {_plain(name)}="
+    return label
+
+
+MAX_LABELS: Final = 1024
+"""How many names of fields are remembered."""
+
+_labels: Final[dict[str, str]] = {}
 
 
 def _pairs(fields: Event) -> str:
-    parts = [
-        f" {name}={value}" if type(value) is str or type(value) is int else _label(name) + _plain(value)
-        for name, value in fields.items()
-        if value is not None
-    ]
+    parts: list[str] = []
+    empty = False
+    for name, value in fields.items():
+        if value is None:
+            continue
+        parts.append(_label(name))
+        if type(value) is str:
+            parts.append(value)
+            empty = empty or not value
+        else:
+            parts.append(_plain(value))
     line = "".join(parts)
-    count = len(parts)
-    # nearly always no part needs quotes, which a few looks at the whole tell: no name or value has a blank or an
-    # equals sign, or is empty
-    if (
-        line.count(" ") == count
-        and line.count("=") == count
-        and '"' not in line
-        and "= " not in line
-        and line[-1:] != "="
-        and " =" not in line
-        and line.isprintable()
-    ):
+    pairs = len(parts) // 2
+    # nearly always no text needs quotes, which a few looks at the whole tell: none has a blank or an equals sign
+    if not empty and line.count(" ") == pairs == line.count("=") and '"' not in line and line.isprintable():
         return line
     return "".join([_label(name) + _plain(value) for name, value in fields.items() if value is not None])
 

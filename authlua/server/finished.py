@@ -3,6 +3,7 @@
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from authlua.logs import teller
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.server.counting import Counts
@@ -19,7 +20,7 @@ class Finished:
     """
 
     def __init__(self, log: "FilteringBoundLogger") -> None:
-        self._log = log
+        self._tell = teller(log, "info")
         self.counts: Counts | None = None
         self.requests = 0
         self.successes = 0
@@ -35,24 +36,26 @@ class Finished:
         else:
             fields = dict(reply.fields)
             success, code, reason = "no", fields.get("code"), fields.get("reason")
-        self._log.info(
-            "auth_request_finished",
-            success=success,
-            user=request.user,
-            original_user=None if request.original_user == request.user else request.original_user,
-            master_user=request.master_user,
-            mech=request.mech,
-            service=request.service,
-            rip=request.rip,
-            session=request.session,
-            cached=request.cached,
-            code=code,
-            reason=reason,
-            error="internal failure" if code == "temp_fail" else None,
-            policy_result=policy_result,
-            policy_penalty=request.policy_delay or None,
-            duration=round(duration * 1e6),
-        )
+        if self._tell is not None:
+            user, original_user = request.user, request.original_user
+            event = {
+                "success": success,
+                "user": user,
+                "original_user": None if original_user == user else original_user,
+                "master_user": request.master_user,
+                "mech": request.mech,
+                "service": request.service,
+                "rip": request.rip,
+                "session": request.session,
+                "cached": request.cached,
+                "code": code,
+                "reason": reason,
+                "error": "internal failure" if code == "temp_fail" else None,
+                "policy_result": policy_result,
+                "policy_penalty": request.policy_delay or None,
+                "duration": round(duration * 1e6),
+            }
+            self._tell("auth_request_finished", event)
         if self.counts is not None:
             result = "ok" if isinstance(reply, Ok) else code or "fail"
             self.counts.login(request.mech, request.service, result, duration)
