@@ -7,7 +7,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from bench.replay import BATCH, logins
+from bench.replay import BATCH, replay
 from bench.report import load_results, save
 
 PACKAGE = str(Path(__file__).parent.parent / "authlua") + os.sep
@@ -15,7 +15,7 @@ PACKAGE = str(Path(__file__).parent.parent / "authlua") + os.sep
 
 def count() -> tuple[Counter[CodeType], Counter[CodeType]]:
     """Bytecodes and calls of one batch, by function."""
-    batch = logins()
+    batch = replay("login")
     for _ in range(3):
         batch()
     bytecodes: Counter[CodeType] = Counter()

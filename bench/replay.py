@@ -1,9 +1,8 @@
 """The same logins again and again, in one process without trio: what `bench.guard` counts the instructions of.
 
-Events are counted as if somebody would ask for metrics.
-
-``python -m bench.replay login N`` answers N batches of sixteen logins through a socketpair; ``… unit N`` does N rounds
-of everyday Python, to tell how many instructions this interpreter needs for anything at all.
+``python -m bench.replay login N`` answers N batches of sixteen logins through a socketpair, ``… user N`` of userdb
+lookups; events are counted as for a listener of kind ``metrics``. ``… unit N`` does N rounds of everyday Python, to
+tell how many instructions this interpreter needs for anything at all.
 """
 
 import os
@@ -17,10 +16,20 @@ from pathlib import Path
 BATCH = 16
 PARAMS = b"service=imap\tsecured\tsession=wGM65tdgfOJ/AAAB\tlip=192.0.2.1\trip=198.51.100.7\tlport=143\trport=57980"
 RESPONSE = b"AHUxQHgAcGFzcw=="  # u1@x, pass
+SHAPES = {
+    "login": (
+        "client",
+        b"VERSION\t1\t2\nCPID\t4242\n",
+        b"AUTH\t%%d\tPLAIN\t%s\tresp=%s\n" % (PARAMS, RESPONSE),
+        b"OK\t",
+    ),
+    "user": ("master", b"VERSION\t1\t0\n", b"USER\t%%d\tu1@x\t%s\n" % PARAMS, b"USER\t"),
+}
+"""A kind of listener, what its clients say first and again and again, and how each answer begins."""
 
 
-def logins() -> Callable[[], None]:
-    """Something that answers one batch of logins with each call."""
+def replay(what: str) -> Callable[[], None]:
+    """Something that answers one batch of requests of that shape with each call."""
     from authlua.config import ListenerSettings, embedded
     from authlua.logs import open_log
     from authlua.server.app import App
@@ -28,6 +37,7 @@ def logins() -> Callable[[], None]:
     from authlua.server.counting import Counts
     from authlua.server.listeners import Listener
 
+    kind, hello, line, beginning = SHAPES[what]
     script = str(Path(__file__).with_name("auth.lua"))
     settings = embedded(script, tempfile.gettempdir())
     log = open_log("text", "info", os.open(os.devnull, os.O_WRONLY))
@@ -36,10 +46,10 @@ def logins() -> Callable[[], None]:
     app = App(settings, core, log, lambda: core)
     app.tally.counts = counts
     ours, theirs = socket.socketpair()
-    app.connect(Listener(ListenerSettings(kind="client"), socket.socket(socket.AF_UNIX)), theirs)
-    (client,) = app.clients
-    ours.send(b"VERSION\t1\t2\nCPID\t4242\n")
-    client.ready(select.EPOLLIN)
+    app.connect(Listener(ListenerSettings(kind=kind), socket.socket(socket.AF_UNIX)), theirs)
+    (connection,) = [*app.clients, *app.masters]
+    ours.send(hello)
+    connection.ready(select.EPOLLIN)
     ours.recv(1 << 16)
     last = 0
 
@@ -47,10 +57,10 @@ def logins() -> Callable[[], None]:
         nonlocal last
         ids = range(last + 1, last + BATCH + 1)
         last += BATCH
-        ours.send(b"".join(b"AUTH\t%d\tPLAIN\t%s\tresp=%s\n" % (id, PARAMS, RESPONSE) for id in ids))
-        app.ready.serve([(client.fileno(), select.EPOLLIN)])
+        ours.send(b"".join(line % id for id in ids))
+        app.ready.serve([(connection.fileno(), select.EPOLLIN)])
         answers = ours.recv(1 << 16).splitlines()
-        if len(answers) != BATCH or not all(answer.startswith(b"OK\t") for answer in answers):
+        if len(answers) != BATCH or not all(answer.startswith(beginning) for answer in answers):
             raise RuntimeError(f"the replay is not answered as it should be: {answers[:1]}")
 
     return batch
@@ -78,7 +88,7 @@ def unit() -> None:
 def main() -> None:
     """Do what the command line says."""
     what, count = sys.argv[1:]
-    work = logins() if what == "login" else unit
+    work = replay(what) if what in SHAPES else unit
     for _ in range(int(count)):
         work()
 

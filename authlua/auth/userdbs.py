@@ -245,8 +245,8 @@ class UserdbChain:
                 try:
                     variables = request_variables(request, self._dialect, id=str(entry.id))
                     path = compile_template(path, self._dialect).expand(variables)
-                except ExpansionError as error:
-                    self._log("error", f"Failed to expand uidgid_file={path}: {error}", request, {"userdb": entry.name})
+                except ExpansionError as why:
+                    self._log("error", f"Failed to expand uidgid_file={path}: {why}", request, {"userdb": entry.name})
                     request.tempfail = True
                     return
             try:
