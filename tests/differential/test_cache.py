@@ -175,6 +175,13 @@ SITES = [
             ("set", "t", "secret=two"),
             ("login", "t", "two"),
             ("login", "t", "two"),
+            # a password that comes with the verdict is nothing but what is remembered
+            ("set", "u", "secret=one password={PLAIN}another"),
+            ("login", "u", "another"),
+            ("login", "u", "one"),
+            ("login", "u", "one"),
+            ("login", "u", "another"),
+            ("login", "u", "another"),
         ],
         verifies=True,
     ),
