@@ -12,6 +12,11 @@ LUA = """
 function auth_userdb_lookup(request) return dovecot.auth.USERDB_RESULT_USER_UNKNOWN, "" end
 function auth_userdb_iterate() return { "dave" } end
 """
+NUMBERS = LUA.replace('{ "dave" }', '{ "one", 2, 3.0, 0.5, -1, [10] = "ten" }')
+EMPTY = LUA.replace('{ "dave" }', "{}")
+NO_TABLE = LUA.replace('{ "dave" }', '"dave"')
+NO_TEXT = LUA.replace('{ "dave" }', '{ "dave", true }')
+MISSING = LUA.replace("auth_userdb_iterate", "nobody_asks")
 BROKEN = LUA.replace('return { "dave" }', 'error("down")')
 FILE = "alice::5000:5000::/home/alice::\nbob::5000:5000::/home/bob::\n"
 
@@ -22,6 +27,11 @@ SITES = {
     "some know": (["static", "lua", "static", "passwd-file"], LUA),
     "the first is down": (["lua", "passwd-file"], BROKEN),
     "the last is down": (["passwd-file", "lua"], BROKEN),
+    "numbers": (["lua"], NUMBERS),
+    "nobody": (["lua"], EMPTY),
+    "no table": (["lua"], NO_TABLE),
+    "no text": (["lua"], NO_TEXT),
+    "no function": (["lua"], MISSING),
     "prefetch first": (["prefetch", "passwd-file"], LUA),
 }
 

@@ -112,6 +112,7 @@ LOGINS = {
     "all that a client can say": (ALL, "some.one@a.example@b.example"),
     "nothing but the service": ("service=pop3", "alice"),
     "IPv6": ("service=smtp\tlip=2001:db8::1\trip=2001:db8::7\tsecured", "bob@example.com"),
+    "TLS": ("service=imap\tsecured=tls\tvalid-client-cert\tcert_username=dave", "carol"),
     "a master user": ("service=imap\trip=192.0.2.7", "alice@a.example*admin@b.example"),
 }
 MASTERS = {

@@ -5,6 +5,7 @@ import pytest
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.fields import Fields
+from authlua.passwords import encode
 from authlua.request import VARIABLES_2_3, VARIABLES_2_4
 from authlua.secret import Secret
 from tests.lua.conftest import Bench, login, now
@@ -190,6 +191,41 @@ def test_templates_in_2_3(bench: Bench):
     ):
         with pytest.raises(ScriptError, match=problem):
             now(userdb.lookup(login(session=template)))
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_password_is_verified_in_silence_for_the_name_that_was_typed(bench: Bench, dialect: Dialect):
+    """Which matters where the name is part of the hash; a passdb may have changed it meanwhile."""
+    stored = encode(b"pass", "DIGEST-MD5", user="as.typed@example.com")
+    request = login("changed@example.com", original_user="as.typed@example.com")
+    body = f"return (req:password_verify('{stored}', 'pass')), (req:password_verify('{stored}', 'other'))"
+    assert bench.evaluate(body, dialect=dialect, request=request, debug=True) == "1.0 0.0"
+    assert [line.text for line in bench.lines if not line.text.startswith("Calling")] == []
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("nil, 'x'", "Crypted password must not be nil"),
+        ("{}, 'x'", "Crypted password must not be nil"),
+        ("'x', nil", "Plain password must not be nil"),
+        ("'x'", "Plain password must not be nil"),
+    ],
+)
+def test_no_password_is_an_error(bench: Bench, dialect: Dialect, arguments: str, problem: str):
+    """2.3 crashed."""
+    body = f"return select(2, pcall(req.password_verify, req, {arguments}))"
+    assert bench.evaluate(body, dialect=dialect) == problem
+
+
+@pytest.mark.parametrize(("dialect", "template"), [(V23, "%u %w"), (V24, "%{user} %{password}")])
+def test_a_template_fills_in_values_as_they_are(bench: Bench, dialect: Dialect, template: str):
+    """Nothing is escaped, and nothing is read again."""
+    request = login("o'neil\\%u\"", password=Secret(b"a'b\\%u\tc"))
+    assert bench.evaluate(f"return req:var_expand('{template}')", dialect=dialect, request=request) == (
+        "o'neil\\%u\" a'b\\%u\tc"
+    )
 
 
 def test_weak_schemes_in_2_4(bench: Bench):

@@ -129,7 +129,7 @@ local function requests(req)
   probe("fields can be set", function() req.passdb.mine = "m" return req.passdb.mine, req.userdb.mine end)
   probe("boolean key", function() return req[true] end)
   probe("own field", function() req.note = "n" return req.note, req.user end)
-  probe("shadow user", function() req.user = "other" return req.user, req:var_expand("x") end)
+  probe("shadow user", function() req.user = "other" return req.user, req:var_expand("x %{user}") end)
   req.user = nil
   probe("unshadow", function() return req.user end)
   probe("log returns", function() return (req:log_error("PROBE from log_error")) end)
