@@ -478,7 +478,7 @@ class PassdbChain:
                 request.passdb_fields["reason"] = "Password expired"
                 return result
 
-            rule = self._rule(entry, result)
+            rule = self._rule(entry, request, result)
             if rule.success is not None:
                 success = rule.success
             if rule.verified or (rule.verified is None and result is OK):
@@ -499,12 +499,13 @@ class PassdbChain:
                     continue
             return await self._end(request, self._verdict(request, result, success))
 
-    def _rule(self, entry: PassdbEntry, result: PassdbResult) -> Rule:
+    def _rule(self, entry: PassdbEntry, request: AuthRequest, result: PassdbResult) -> Rule:
         if result is OK:
             return entry.result_success
         if result is INTERNAL_FAILURE:
             return entry.result_internalfail
         if result is NEXT:
+            self._note(entry, request, "Not performing authentication (noauthenticate set)")
             return _NEXT_RULE
         return entry.result_failure
 

@@ -350,8 +350,9 @@ class TestChain:
     def test_next_goes_on_by_no_rule_but_its_own(self, result: Any, rule: str) -> None:
         """It neither ends the chain nor decides it, and no password is verified by it."""
         placed = [dict.fromkeys(("result_success", "result_failure", "result_internalfail"), rule)]
-        house = House({"t": result, "u": result}, {"t": PASS}, placed=placed)
+        house = House({"t": result, "u": result}, {"t": PASS}, placed=placed, debug=True)
         assert login(house, "t") == Ok(1, "t", [])
+        assert ("debug", "Not performing authentication (noauthenticate set)") in house.log
         assert isinstance(login(house, "t", "x"), Fail)
         assert isinstance(login(house, "u"), Fail)
 
