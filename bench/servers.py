@@ -38,6 +38,11 @@ def prepare() -> bool:
     return True
 
 
+def environment(package: Path) -> dict[str, str]:
+    """What a process has around it that is to import authlua from *package*."""
+    return {**os.environ, "PYTHONPATH": str(package)}
+
+
 class Authlua:
     """A running authlua for the length of a ``with`` block: one script for passdb and userdb, all else by default.
 
@@ -82,7 +87,7 @@ class Authlua:
                 [sys.executable, "-P", "-m", "authlua", "serve", "-c", str(config)],
                 cwd=ROOT,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(notify), "PYTHONPATH": str(self._package)},
+                env={**environment(self._package), "NOTIFY_SOCKET": str(notify)},
             )
             try:
                 while b"READY=1" not in ready.recv(4096):
