@@ -441,7 +441,7 @@ class Auth:
                     self._token_secret,
                 )
             return UserFound(id, request.user or "", self._replies.login(request, token=token))
-        if result is UserdbResult.USER_UNKNOWN and not request.tempfail:
+        if result is UserdbResult.USER_UNKNOWN:
             self._userdbs.tell_missing(request)
         return self._no_user(request, id, result)
 

@@ -133,6 +133,9 @@ class Policy:
             if self._verbose or request.debug:
                 text = "Authentication failure due to policy server refusal"
                 self._log("info", f"{text}: {message}" if message else text, request, {})
+        if status and (self._verbose or request.debug):
+            action = "drop connection" if status < 0 else f"tarpit {status} second(s)"
+            self._log("info", f"Policy check action is {action}", request, {})
         return status
 
     def _body(self, request: AuthRequest, *, fail_type: str) -> dict[str, Any] | None:

@@ -1,13 +1,15 @@
 """The auth cache: what is remembered, for how long, and what is not."""
 
 import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authlua.auth import CacheKey, new_request
+from authlua.auth import RULES, CacheKey, new_request
 from authlua.auth.cache import Cache
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -41,9 +43,11 @@ class Clock:
         return self.now
 
 
-def key(template: str = "%u", *, kind: str = "P", dialect: Dialect = Dialect.V2_3, fields: list[str] = []) -> CacheKey:  # noqa: B006
+def key(
+    template: str = "%u", *, kind: str = "P", id: int = 1, dialect: Dialect = Dialect.V2_3, fields: Sequence[str] = ()
+) -> CacheKey:
     found = CacheKey.of_template(
-        kind, 1, compile_template(template, dialect), dialect, [compile_template(field, dialect) for field in fields]
+        kind, id, compile_template(template, dialect), dialect, [compile_template(field, dialect) for field in fields]
     )
     assert found is not None
     return found
@@ -205,6 +209,59 @@ class TestLogins:
         request.master_user = "m\tm"
         assert key().expand(request) == "P1+m\x01tm\tt"
 
+    def test_what_was_cached_is_not_set_when_the_passdb_is_asked_again(self) -> None:
+        """Nothing of it is left beside what the passdb says now."""
+        users: dict[str, Any] = {"t": {**PASS, "old": "y", "user": "renamed", "userdb_old": "y"}}
+        house, _ = cached_house(users)
+        login(house, "t")
+        users["t"] = {"password": "{PLAIN}new", "a": "b"}
+        request = new_request([("service", "imap")], id=1, mech="PLAIN")
+        reply = run(house.auth.authenticate(request, Secret(b"\0t\0new"), login=False))
+        assert reply == Ok(1, "t", [("a", "b")])
+        assert request.userdb_fields is None
+
+    def test_the_log_says_where_an_answer_came_from(self) -> None:
+        """From the cache, or why not."""
+        house, clock = cached_house(
+            {"t": PASS, "any": {"nopassword": None}}, cache_ttl=10, cache_negative_ttl=5, debug=True
+        )
+
+        def told(user: str) -> list[str]:
+            house.log.clear()
+            login(house, user)
+            return [text for _, text in house.log if "ache" in text or text == "unknown user"]
+
+        assert told("t") == ["cache miss"]
+        assert told("t") == ["cache hit: password"]
+        assert told("nobody") == ["cache miss", "unknown user"]
+        assert told("nobody") == ["cache hit: unknown user", "unknown user"]
+        assert told("any") == ["cache miss"]
+        assert told("any") == ["cache hit: password nopassword", "Cached NULL password access"]
+        clock.now += 6
+        assert told("t") == ["cache hit: password"]
+        assert told("nobody") == ["cache expired", "unknown user"]
+        clock.now += 5
+        assert told("t") == ["cache expired"]
+
+    @pytest.mark.parametrize(("size", "ttl", "is_there"), [(1 << 20, 60, True), (0, 60, False), (1 << 20, 0, False)])
+    def test_a_cache_has_a_size_and_a_ttl(self, size: int, ttl: float, is_there: bool) -> None:
+        """Without one of them there is none."""
+        house = House({"t": PASS}, placed=[{"cache_key": key()}], cache_size=size, cache_ttl=ttl)
+        login(house, "t")
+        login(house, "t")
+        assert (house.auth.cache is not None) is is_there
+        assert len(house.passdbs[0].asked) == (1 if is_there else 2)
+
+    def test_passdbs_and_userdbs_share_it(self) -> None:
+        """Each has entries of its own; who has no key has none."""
+        house, _ = cached_house({"t": PASS}, {}, userdbs=[{"t": {}}])
+        house.auth._passdbs._passdbs[1] = replace(house.auth._passdbs._passdbs[1], cache_key=None)
+        login(house, "t")
+        login(house, "u")
+        run(house.auth.lookup_user(new_request([("service", "x")], id=1), "t"))
+        assert house.auth.cache is not None
+        assert list(house.auth.cache._entries) == ["P1\tt", "P1\tu", "U1\tt"]
+
 
 PASS_ALL = {"t": PASS, "u": PASS}
 
@@ -289,6 +346,23 @@ class TestLookups:
             UserFound(1, "new", []),
             NotFound(1),
         ]
+
+    @pytest.mark.parametrize(("dialect", "kept"), [(Dialect.V2_3, True), (Dialect.V2_4, False)])
+    def test_a_userdb_that_did_not_know_the_user_leaves_its_defaults_in_2_3(self, dialect: Dialect, kept: bool) -> None:
+        """From the cache, too."""
+        house, _ = cached_house(userdbs=[{"t": {"home": "/t"}}, {}], dialect=dialect)
+        first, second = house.auth._userdbs._entries
+        defaults = [("d", compile_template("x", dialect))]
+        house.auth._userdbs._entries = [
+            replace(first, result_success=RULES["continue-ok"]),
+            replace(second, default_fields=defaults, cache_key=key(kind="U", id=2)),
+        ]
+        expected = [("home", "/t"), ("d", "x")] if kept else [("home", "/t")]
+        for _ in range(2):
+            found = run(house.auth.lookup_user(new_request([("service", "x")], id=1), "t"))
+            assert found == UserFound(1, "t", expected)
+        assert house.auth.cache is not None
+        assert house.auth.cache.statistics().hits == 2
 
     def test_a_temporary_failure_of_a_userdb_is_not(self) -> None:
         """But it falls back to what was known."""
@@ -466,6 +540,12 @@ class TestBounds:
         assert [name for name in "abcde" if cache.any_age(f"P1\t{name}")] == ["a", "c", "d", "e"]
         assert cache.statistics().evicted == 1
         assert cache.statistics().size <= 3000
+
+    def test_a_cache_holds_a_kilobyte_at_least(self) -> None:
+        """One entry, that is."""
+        cache = Cache(1, ttl=60, negative_ttl=60)
+        cache.keep("P1\ta", "x", [], success=True)
+        assert cache.any_age("P1\ta")
 
     def test_what_is_larger_than_the_cache_is_not_kept(self) -> None:
         """It would push out everybody else for nothing."""

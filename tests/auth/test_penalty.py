@@ -75,6 +75,43 @@ def test_the_same_mistake_does_not_count_twice() -> None:
     assert [site.login("wrong", user) for user in ("a", "b", "c")] == [4, 8, 15]
 
 
+def test_ten_mistakes_of_an_address_are_remembered() -> None:
+    """The eleventh displaces the first, which then counts again."""
+    clock = Clock()
+    penalty = Penalty(clock)
+
+    def counts(password: str) -> bool:
+        clock.now += 1
+        penalty.failed("192.0.2.1", 0, attempt(password))
+        return penalty._records["192.0.2.1"].since == clock.now
+
+    assert [counts(str(n)) for n in range(10)] == [True] * 10
+    assert [counts(str(n)) for n in range(10)] == [False] * 10
+    assert counts("eleventh")
+    assert not counts("1")
+    assert counts("0")
+
+
+def test_a_refusal_of_a_mech_without_a_password_counts_each_time() -> None:
+    """There is nothing to be compared."""
+    penalty = Penalty(Clock())
+    for level in range(3):
+        request = attempt("x")
+        request.password = None
+        penalty.failed("192.0.2.1", level, request)
+    assert penalty.level("192.0.2.1") == 3
+
+
+def test_without_a_penalty_nobody_waits() -> None:
+    """``penalty = false``."""
+    house = House(USERS)
+    for n in range(5):
+        request = new_request([("service", "imap"), ("rip", "192.0.2.1")], id=1, mech="PLAIN")
+        core = house.auth.authenticate(request, Secret(f"\0t\0wrong{n}".encode()), login=False)
+        with pytest.raises(StopIteration):
+            core.send(None)
+
+
 def test_a_penalty_is_over_15_seconds_after_its_last_increase() -> None:
     """All of it at once."""
     site = Site()

@@ -15,6 +15,8 @@ from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.secret import Secret
+from authlua.server.core import _observer
+from authlua.server.metrics import Metrics
 from authlua.services.http_client import Answer
 from authlua.variables import compile_template
 from authlua.wishes import Service, Sleep
@@ -136,10 +138,38 @@ def test_a_refusal_denies_before_any_passdb_is_asked(dialect: Dialect) -> None:
     refused = {"status": -1, "msg": "go away"}
     assert site.login("ok@x", "pass", refused).fields == [("user", "ok@x"), ("reason", "go away")]
     assert site.house.passdbs[0].asked == []
-    assert ("info", "Authentication failure due to policy server refusal: go away") in site.house.log
     report = site.report()
     assert (report["success"], report["policy_reject"]) == (False, True)
     assert report.get("fail_type") == (None if dialect is Dialect.V2_3 else "policy")
+
+
+@pytest.mark.parametrize(
+    ("answer", "lines"),
+    [
+        (
+            {"status": -1, "msg": "go away"},
+            [
+                "Authentication failure due to policy server refusal: go away",
+                "Policy check action is drop connection",
+            ],
+        ),
+        (
+            {"status": -2},
+            ["Authentication failure due to policy server refusal", "Policy check action is drop connection"],
+        ),
+        ({"status": 7, "msg": "slow"}, ["Policy check action is tarpit 7 second(s)"]),
+        (ALLOWED, []),
+    ],
+)
+def test_the_log_says_what_it_wanted(answer: Any, lines: list[str]) -> None:
+    """In Dovecot's words, where anything is said of logins."""
+    site = Site()
+    site.login("ok@x", "pass", answer)
+    assert [text for level, text in site.house.log if level == "info"] == lines
+    silent = House({"ok@x": {"password": "{PLAIN}pass"}}, policy=options())
+    site.house = silent
+    site.login("ok@x", "pass", answer)
+    assert silent.log == []
 
 
 def test_a_success_may_still_be_refused() -> None:
@@ -246,6 +276,71 @@ def test_passwords_are_told_by_a_few_bits_of_a_hash(bits: int, mech: str, expect
     site.login()
     whole = hashlib.new(mech.replace("3-", "3_"), b"nonceok@x\0pass").hexdigest()
     assert site.bodies()[0]["pwhash"] == expected(whole)
+
+
+def test_whoever_a_master_wants_to_become_is_whom_it_is_about() -> None:
+    """The name, and the hash of the password."""
+    site = Site()
+    site.house = House(
+        {"admin": {"password": "{PLAIN}pass"}}, {}, placed=[{"master": True}, {}], policy=options(), username_format=""
+    )
+    request = new_request([("service", "imap")], id=1, mech="PLAIN")
+    assert isinstance(site.run(site.house.auth.authenticate(request, Secret(b"t\0admin\0pass"), login=False), []), Ok)
+    before = site.bodies()[0]
+    assert before["login"] == "t"
+    assert before["pwhash"] == "0" + hashlib.sha256(b"noncet\0pass").hexdigest()[:3]
+
+
+def test_a_mech_that_never_sees_the_password_tells_the_hash_of_none() -> None:
+    """Of the nonce and the name."""
+    site = Site()
+    request = new_request([("service", "imap")], id=1, mech="CRAM-MD5")
+    core = site.house.auth.authenticate(request, None, login=False)
+    core.send(None)
+    step = core.send(Secret(b"ok@x " + b"0" * 32))
+    assert isinstance(step, Service)
+    body = json.loads(step.arguments[3])
+    assert (body["login"], body["pwhash"]) == ("ok@x", "0" + hashlib.sha256(b"nonceok@x\0").hexdigest()[:3])
+    core.close()
+
+
+def test_it_has_two_seconds_and_one_chance() -> None:
+    """Which settings may change, the former one."""
+    assert keys(AuthSettings)["policy_server_timeout"].default == 2
+    site = Site(timeout=0.7)
+    site.login()
+    client = json.loads(site.asked[0].client)
+    assert (client["request_absolute_timeout"], client["auto_retry"]) == (0.7, False)
+    assert client["user_agent"] == "dovecot/auth-policy-client"
+
+
+def test_everything_in_a_body_is_text() -> None:
+    """Numbers too; with what JSON wants escaped."""
+    attributes = [("n", compile_template("%{session}", Dialect.V2_3)), ("r", compile_template("%a", Dialect.V2_3))]
+    site = Site(request_attributes=attributes)
+    site.login(params=[("session", '"\\\n\udcff\u20ac')])
+    assert site.asked[0].body == b'{"n":"\\"\\\\\\n\xff\xe2\x82\xac","r":"0","tls":false}'
+
+
+@BOTH
+def test_a_status_is_missed_as_much_as_an_answer(dialect: Dialect) -> None:
+    """What to do then is a setting."""
+    for reject, result in ((False, Ok), (True, Fail)):
+        assert isinstance(Site(dialect, reject_on_fail=reject).login("ok@x", "pass", {"msg": "x"}), result)
+
+
+def test_failures_are_counted() -> None:
+    """Each question that is left without an answer."""
+    metrics = Metrics()
+    site = Site()
+    policy = site.house.auth.policy
+    assert policy is not None
+    policy._observe = _observer(metrics, None)
+    site.login("ok@x", "pass", reply(9008, b""), ALLOWED)
+    site.report()
+    counter = metrics._counters["auth_policy_request_finished"]
+    counts = {key: metrics._child(counter, *key)._value.get() for key in (("allow", "failed"), ("allow", "answered"))}
+    assert counts == {("allow", "failed"): 1, ("allow", "answered"): 1}
 
 
 def test_names_with_a_slash_become_objects() -> None:

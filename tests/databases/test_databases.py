@@ -320,6 +320,13 @@ class TestPrefetch:
         assert dict(site.fetch("t").fields)["home"] == "/static"
         assert dict(site.user("pre").fields)["home"] == "/static"
 
+    @pytest.mark.parametrize("value", ["x", ""])
+    def test_one_field_is_enough(self, tmp_path: Path, value: str) -> None:
+        """Even one without a value."""
+        passdb = f"[[passdb]]\ndriver = 'static'\nfields = {{ nopassword = 'y', userdb_home = '{value}' }}\n"
+        site = Site(tmp_path, passdb + "[[userdb]]\ndriver = 'prefetch'\n")
+        assert isinstance(site.fetch("t"), UserFound)
+
     def test_alone_it_fails_for_all_others(self, tmp_path: Path) -> None:
         """A temporary failure, with Dovecot's words."""
         site = Site(tmp_path, PREFETCHED + "[[userdb]]\ndriver = 'prefetch'\n")
@@ -455,6 +462,16 @@ class TestPam:
                 )
             finally:
                 service.unlink()
+
+
+def test_only_what_has_a_key_is_cached(tmp_path: Path) -> None:
+    """Files are near, and know when they change."""
+    (tmp_path / "users").write_text("t:pass:1:1\n")
+    site = Site(tmp_path, f"cache_size = '1M'\n{PASSWD_FILE}{USER_FILE}")
+    for _ in range(2):
+        assert isinstance(site.fetch("t"), UserFound)
+    assert site.core.auth.cache is not None
+    assert site.core.auth.cache.statistics().entries == 0
 
 
 def test_the_dialect_of_the_server_is_that_of_the_templates(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ raw:{PLAIN}pass::::::password_noscheme=other
 brace:{pass
 imported:{PLAIN}pass::::::passdb_import=a=b\tc=d e=f
 kept:{PLAIN}pass::::::a=1 a:protected=2 a:default=3 b:protected=4 c:default=5
-fetched:{PLAIN}pass::::::userdb_home=/p userdb_k=p
+fetched:{PLAIN}pass::::::userdb_home=/p userdb_k=p userdb_kept=p
 noted:{PLAIN}pass::::::userdb_seen
+doubtful:{PLAIN}pass::::::userdb_tempfail=yes userdb_reason=perhaps
 first:{PLAIN}pass
 second:{PLAIN}pass
 third:{PLAIN}pass
@@ -28,8 +29,16 @@ nowhere:{PLAIN}pass
 
 MASTERS = "away:{PLAIN}root::::::b=1 proxy=1 a=2 host=192.0.2.9\nhere:{PLAIN}root::::::b=1 a=2 userdb_k=m\n"
 
-FIRST = "first:x:1:1::/one\nsecond:x:2:2::/one::userdb_k=one userdb_system_user=root\n"
-SECOND = "second:x:3:3::/two::userdb_w=1\nthird:x:4:4::/two\nfails:x:4:4::/f::userdb_tempfail=y userdb_reason=later\n"
+FIRST = """\
+first:x:1:1::/one
+fetched:x:6:6::/f
+second:x:2:2::/one::userdb_k=one userdb_system_user=root
+"""
+SECOND = """\
+second:x:3:3::/two::userdb_w=1
+third:x:4:4::/two
+fails:x:4:4::/f::userdb_tempfail=yes userdb_reason=later
+"""
 
 SETTINGS = "auth_failure_delay = 0\nauth_anonymous_username = first\nauth_master_user_separator = *\n"
 CONF = {
@@ -48,7 +57,7 @@ userdb {
   driver = passwd-file
   args = {directory}/first
   result_success = continue-ok
-  default_fields = d1=1 k=d
+  default_fields = d1=1 k=d kept:protected=d
   override_fields = o1=1
 }
 userdb {
@@ -121,7 +130,9 @@ def test_files_of_users_and_chains_of_userdbs_answer_alike(series: str) -> None:
     files = {"masters": MASTERS, "passwords": PASSWORDS, "first": FIRST, "second": SECOND}
     said = answered_alike(series, CONF[series], files, transcript)
     left = (
-        "d1=1 d2=2 gid=1 home=/one k=d o1=1 o2=2 uid=1" if series == "2.3" else "anonymous gid=1 home=/one o1=1 uid=1"
+        "d1=1 d2=2 gid=1 home=/one k=d kept=d o1=1 o2=2 uid=1"
+        if series == "2.3"
+        else "anonymous gid=1 home=/one o1=1 uid=1"
     )
     assert plain("\t".join(["USER", "first", *left.split(" ")])) in said
     names = ["original_user=away", "auth_user=away", "anonymous", "pass=root", "master=away"]
