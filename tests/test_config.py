@@ -231,6 +231,13 @@ def test_each_mistake_has_its_line(problems, text, problem):
     assert [problem] == problems(text + BASE if text.startswith(("listener", "log =")) else BASE + text)
 
 
+@pytest.mark.parametrize("key", ["deny = true", "master = true", "mechanisms = ['plain']", "username_filter = ['a']"])
+def test_a_userdb_is_not_chosen_as_a_passdb_is(problems, key):
+    """It has `skip` alone."""
+    (problem,) = problems(f"{BASE}{key}\n")
+    assert problem.startswith(f"userdb.{key.partition(' ')[0]}: unknown key")
+
+
 @pytest.mark.parametrize(
     ("mechanisms", "problem"),
     [

@@ -7,9 +7,11 @@ from authlua.cli import main
 from authlua.config import doubts, load
 from authlua.server import open_core
 from authlua.server.running import tell_doubts
+from tests.e2e.server import serving
 
 STATIC = "[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y' }\n"
 ENDS = "result_failure = 'return-fail'\nresult_internalfail = 'return-fail'\n"
+IMAP = "[[passdb]]\ndriver = 'imap'\nhost = 'x'\n"
 PASSWD = "[[userdb]]\ndriver = 'passwd'\n"
 LISTENER = "[[listener]]\nkind = 'client'\npath = 'client'\n"
 
@@ -128,3 +130,35 @@ def test_a_loaded_server_doubts_mechs_that_no_passdb_can_serve(tmp_path, functio
     with structlog.testing.capture_logs() as events:
         tell_doubts(load(tmp_path / "authlua.toml"), core, structlog.get_logger())
     assert (problem in [event["reason"] for event in events]) == is_doubted
+
+
+def test_a_server_says_so_when_it_starts(found, tmp_path):
+    """Of each chain; and it serves."""
+    judge = "[[passdb]]\nscript = 'auth.lua'\nmechanisms = ['plain', 'scram-sha-256']\nuse_worker = false\n"
+    found(
+        f"[server]\nbase_dir = '{tmp_path}'\n[auth]\nmechanisms = ['plain', 'scram-sha-256']\n"
+        f"master_user_separator = '*'\n{judge}{IMAP}{ENDS}{IMAP}{PASSWD}"
+    )
+    (tmp_path / "auth.lua").write_text("function auth_password_verify(request, password) return 1, {} end\n")
+    with serving(tmp_path / "authlua.toml"):
+        log = (tmp_path / "authlua.log").read_text()
+    doubts = [line for line in log.splitlines() if "config_doubt" in line]
+    for part in ("scram-sha-256 needs", "there is no master passdb", "passdb 'imap' is never asked: one before"):
+        assert any(part in line for line in doubts), part
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"{STATIC}result_success = 'continue'\n{PASSWD}", "the last passdb cannot be"),
+        (f"{STATIC}master = true\ndeny = true\n{STATIC}{PASSWD}", "passdb[1]: master and deny exclude each other"),
+        (f"{STATIC}master = true\nresult_success = 'continue'\n{PASSWD}", "needs a passdb that is not master"),
+        (f"[auth]\nmechanisms = ['cram-md5']\n[[passdb]]\ndriver = 'pam'\n{PASSWD}", "auth.mechanisms: cram-md5"),
+    ],
+)
+def test_what_can_decide_nothing_is_refused(tmp_path, capsys, command, text, problem):
+    """Before any socket is there."""
+    (tmp_path / "authlua.toml").write_text(text + LISTENER)
+    assert main([command, "-c", str(tmp_path / "authlua.toml")]) == 78
+    assert problem in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The auth cache: what is remembered, for how long, and what is not."""
 
+import hmac
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -327,6 +328,16 @@ class TestLookups:
             request = new_request([("service", "x")], id=1)
             assert run(house.auth.lookup_passdb(request, "t"))[1] == PassFound(1, "t", [("a", "b")])
             assert request.credentials == "{PLAIN}pass"
+        assert house.passdbs[0].asked == ["t"]
+
+    def test_challenges_are_judged_from_the_cache(self) -> None:
+        """By the stored password, in its scheme."""
+        house, _ = cached_house({"t": PASS})
+        for password, kind in (("pass", Ok), ("pass", Ok), ("wrong", Fail)):
+            core = house.auth.authenticate(new_request([("service", "x")], id=1, mech="CRAM-MD5"), None, login=False)
+            wish: Any = core.send(None)
+            digest = hmac.digest(password.encode(), wish.challenge, "md5").hex()
+            assert isinstance(finish(core, Secret(f"t {digest}".encode())), kind)
         assert house.passdbs[0].asked == ["t"]
 
     def test_userdbs_are_remembered(self) -> None:

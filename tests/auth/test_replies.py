@@ -10,6 +10,7 @@ from authlua.auth import new_request
 from authlua.dialect import Dialect
 from authlua.protocol import Fail, Failed, NotFound, Ok, UserFound
 from authlua.results import PassdbResult, UserdbResult
+from authlua.server.core import _about_2_3, _about_2_4
 from tests.auth.fakes import House, run
 from tests.auth.test_logins import BOTH, PASS, login, login_as
 
@@ -187,6 +188,26 @@ class TestMasters:
         missing = ("error", "user not found from userdb")
         assert (missing in house.log) == (reply == NotFound(9))
 
+    @pytest.mark.parametrize(
+        ("dialect", "count", "line"),
+        [
+            (Dialect.V2_3, 1, "lua(t): user not found from userdb"),
+            (Dialect.V2_3, 2, "plain(t): user not found from any userdbs"),
+            (Dialect.V2_4, 1, "auth(t,sasl:plain): user not found from any userdbs"),
+            (Dialect.V2_4, 2, "auth(t,sasl:plain): user not found from any userdbs"),
+        ],
+    )
+    def test_the_log_names_the_userdb_where_dovecot_does(self, dialect: Dialect, count: int, line: str) -> None:
+        """2.3 does when there is one only."""
+        house = House({"t": PASS}, userdbs=[{}] * count, dialect=dialect)
+        about = _about_2_3 if dialect is Dialect.V2_3 else _about_2_4
+        lines: list[str] = []
+        house.auth._userdbs._log = lambda level, text, request, fields: lines.append(
+            f"{'' if request is None else about(request)}{text}"
+        )
+        fetched(house)
+        assert lines == [line]
+
     def test_only_after_a_login_is_a_missing_user_an_error(self) -> None:
         """Mail for nobody is nothing special."""
         house = House(userdbs=[{}])
@@ -200,3 +221,10 @@ def test_a_password_is_told_to_nobody_but_a_login_process() -> None:
     assert "pass" not in dict(login(house, "u", master=True).fields)
     assert "pass" not in dict(login(house, "t").fields)
     assert dict(login(house, "t", master=True).fields)["pass"] == "pass"
+
+
+@BOTH
+def test_without_a_delay_failures_are_told_at_once(dialect: Dialect) -> None:
+    """``failure_delay = 0``."""
+    assert login(House({"t": PASS}, dialect=dialect, failure_delay=0), "t", "wrong") == Fail(1, [("user", "t")])
+    assert login(House({"t": PASS}, dialect=dialect), "t", "wrong") == Fail(1, [("user", "t")], delay=True)

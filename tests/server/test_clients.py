@@ -2,6 +2,7 @@
 
 import base64
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from authlua.auth import PolicyOptions
 from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
 from authlua.wishes import Compute, Sleep
@@ -188,6 +190,25 @@ async def test_the_server_tells_open_requests_when_it_stops(tmp_path: Path, auto
         server.app.close()
         told = await read_until(stream, b"never")
         assert b"FAIL\t2\tuser=t\tcode=temp_fail\n" in told
+        assert b"FAIL\t1\t" in told
+
+
+async def test_nobody_waits_until_the_policy_server_has_heard_of_a_login(tmp_path: Path) -> None:
+    """Which it is told of all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as silent_server:
+        url = f"http://127.0.0.1:{silent_server.getsockname()[1]}/"
+        policy = PolicyOptions(url, timeout=1000.0, check_before_auth=False, check_after_auth=False)
+        house = House({"t": {"password": "{PLAIN}pass"}}, policy=policy)
+        async with living(tmp_path, house.auth) as server:
+            stream = await login(server)
+            await stream.send_all(auth(1, "t") + auth(2, "t", "wrong"))
+            with trio.fail_after(20):
+                assert await read_until(stream, b"\n") == b"OK\t1\tuser=t\n"
+                assert (await read_until(stream, b"\n")).startswith(b"FAIL\t2\t")
+        silent_server.settimeout(20)
+        heard, _ = silent_server.accept()
+        with heard:
+            assert heard.recv(100).startswith(b"POST /?command=report HTTP/1.1\r\n")
 
 
 async def test_a_bug_of_ours_is_a_temporary_failure(tmp_path: Path) -> None:
