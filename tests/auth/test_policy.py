@@ -16,11 +16,12 @@ from authlua.request import AuthRequest
 from authlua.results import PassdbResult
 from authlua.secret import Secret
 from authlua.server.core import _observer
-from authlua.server.metrics import Metrics
+from authlua.server.counting import Counts
 from authlua.services.http_client import Answer
 from authlua.variables import compile_template
 from authlua.wishes import Service, Sleep
 from tests.auth.fakes import House
+from tests.server.test_metrics import counted
 
 ALLOWED = {"status": 0, "msg": ""}
 BOTH = pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
@@ -331,16 +332,18 @@ def test_a_status_is_missed_as_much_as_an_answer(dialect: Dialect) -> None:
 
 def test_failures_are_counted() -> None:
     """Each question that is left without an answer."""
-    metrics = Metrics()
+    counts = Counts()
     site = Site()
     policy = site.house.auth.policy
     assert policy is not None
-    policy._observe = _observer(metrics, None)
+    policy._observe = _observer(counts, None)
     site.login("ok@x", "pass", reply(9008, b""), ALLOWED)
     site.report()
-    counter = metrics._counters["auth_policy_request_finished"]
-    counts = {key: metrics._child(counter, *key)._value.get() for key in (("allow", "failed"), ("allow", "answered"))}
-    assert counts == {("allow", "failed"): 1, ("allow", "answered"): 1}
+    assert counted(counts, "policy_requests") == {
+        ("allow", "failed"): 1,
+        ("allow", "answered"): 1,
+        ("report", "answered"): 1,
+    }
 
 
 def test_names_with_a_slash_become_objects() -> None:
