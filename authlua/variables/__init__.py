@@ -6,8 +6,8 @@ Compile once, expand often; neither step does any I/O::
     template.expand(request_variables(request, Dialect.V2_3))
 
 `template` says what a template is and what it is given. `percent` holds the grammar of 2.3; `pipeline` that of
-2.4, with its `state`, `filters`, `decisions` and `encryption`; `digests`, `cipher`, `comparison` and `regexp` serve
-both. Only `sources` knows the auth request.
+2.4, with its `state`, `filters`, `decisions`, `times` and `encryption`; `digests`, `cipher`, `comparison` and `regexp`
+serve both. Only `sources` knows the auth request.
 """
 
 from authlua.variables.compiler import compile_template

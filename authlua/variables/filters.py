@@ -1,8 +1,8 @@
 """The filters of 2.4, each a function from the state so far to the next, by the name templates call it.
 
 Behaviour and error texts are those of 2.4.1 (``core:2.4.1:src/lib-var-expand/expansion-filter.c``), ``safe`` that
-of 2.4.3. Where 2.4.1 crashes or never returns, what a later release says is said here: division of binary input by
-zero, an empty separator, a truncation to more than there is.
+of 2.4.3; filters that came later are there too. Where 2.4.1 crashes or never returns, what a later release says is
+said here: division of binary input by zero, an empty separator, a truncation to more than there is.
 """
 
 import re
@@ -14,6 +14,7 @@ from authlua.variables.digests import ALGORITHMS, first_bits, from_base64, from_
 from authlua.variables.encryption import decrypt, encrypt
 from authlua.variables.state import Arguments, Filter, State, each, named, no_arguments, shown, some_arguments
 from authlua.variables.template import ExpansionError, QuotingError
+from authlua.variables.times import date, epoch, from_epoch, iso8601
 
 # --- values ---
 
@@ -267,6 +268,13 @@ def _safe(state: State, arguments: Arguments) -> None:
     """Says that no escaping is needed; none is ever done to templates of auth requests. Parameters do not matter."""
 
 
+def _escape(state: State, arguments: Arguments) -> None:
+    """Of a later release, for templates of queries; those of auth requests have nothing that is to be escaped."""
+    no_arguments(arguments)
+    state.take("escape")
+    raise ExpansionError("No escape function available")
+
+
 # --- hashes ---
 
 
@@ -402,6 +410,11 @@ FILTERS: dict[str, Filter] = {
     "rfill": _rfill,
     "text": _as_text,
     "safe": _safe,
+    "escape": _escape,
+    "epoch": epoch,
+    "from_epoch": from_epoch,
+    "date": date,
+    "iso8601": iso8601,
     "encrypt": encrypt,
     "decrypt": decrypt,
 }

@@ -111,6 +111,9 @@ class _RequestVariables:
             raise ExpansionError(f"date: Unsupported key '{field}'") from None
 
     def time(self, field: str) -> str | None:
+        if field == "unix":  # of a later release, like the filters that take it
+            seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+            return f"{seconds}.{nanoseconds:09}"
         if field in ("us", "usec"):
             return str(time.time_ns() // 1000 % 1_000_000)
         try:

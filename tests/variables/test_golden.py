@@ -25,6 +25,7 @@ DIFFERENT = {
     Dialect.V2_4: {
         "a lone y is text": ["}y%{"],
         "switch came with 2.4.3": ["switch"],
+        "escape came later": ["escape"],
         "a later release may say where it comes from": ["dovecot:version", "dovecot:revision"],
         "of several alternatives the first that fits wins, as in PCRE": ["(a|ai|ail)", "j|jo|joe"],
         "a quantifier behind a quantifier makes it lazy, as in PCRE": ["o+?"],

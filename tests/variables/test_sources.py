@@ -102,6 +102,7 @@ PATTERNS = {
     "time:second": r"\d\d",
     "time:us": r"\d{1,6}",
     "time:usec": r"\d{1,6}",
+    "time:unix": r"\d{10}\.\d{9}",
     "generate:guid": r"[0-9a-f]{16}\.[0-9a-f]+\..+",
     "generate:guid128": r"[0-9a-f]{32}",
     "generate:uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",

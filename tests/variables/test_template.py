@@ -138,6 +138,8 @@ def test_an_unknown_variable_of_2_3_is_an_error_only_where_that_is_asked_for() -
         (Dialect.V2_4, "%{user | if(password, 'x', 'a', 'b')}"),
         (Dialect.V2_4, "%{user | encrypt(key='x', algorithm=password)}"),
         (Dialect.V2_4, "%{user | encrypt(key='x', hash=password)}"),
+        (Dialect.V2_4, "%{password | epoch}"),
+        (Dialect.V2_4, "%{literal('1') | date('%Y', password)}"),
     ],
 )
 def test_an_error_never_quotes_the_password(dialect: Dialect, text: str) -> None:
