@@ -8,7 +8,7 @@ import sys
 import time
 
 from bench.load import build, why_not
-from bench.report import load_results, save
+from bench.report import write_rows, write_throughput
 from bench.rows import ROWS
 from bench.servers import ROOT, prepare
 from bench.throughput import measure
@@ -33,24 +33,22 @@ def main() -> int:
         say("without root there is no precedence over the machine's other work: the figures will be noisier")
     build()
     subprocess.run([ROOT / "requirements/compile"], check=True)
-    results = load_results()
     for name in wanted:
         say(f"{name}:")
         if name == "throughput":
             found = measure(options.seconds, options.rounds, say)
             stamp = {"when": time.strftime("%Y-%m-%d"), "machine": machine()}
-            results["throughput"] = {**found, **stamp, "rounds": options.rounds, "seconds": options.seconds}
+            write_throughput({**found, **stamp, "rounds": options.rounds, "seconds": options.seconds})
         else:
             rows = []
             try:
                 for row in ROWS[name](options.seconds, options.rounds):
                     say(f"{row.what}: {row.measured} (target {row.target})")
-                    rows.append(row._asdict())
+                    rows.append(row)
             except LookupError as missing:
                 say(f"skipped: {missing}")
                 continue
-            results.setdefault("rows", {})[name] = rows
-        save(results)
+            write_rows(name, rows)
     return 0
 
 

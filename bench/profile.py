@@ -8,7 +8,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from bench.replay import BATCH, replay
-from bench.report import load_results, save
+from bench.report import write_profile
 
 PACKAGE = str(Path(__file__).parent.parent / "authlua") + os.sep
 
@@ -55,13 +55,13 @@ def main() -> None:
         rooms[room(code)] += number
     for code, number in bytecodes.most_common(25):
         print(f"{number / BATCH:7.1f} in {calls[code] / BATCH:4.1f} calls  {room(code)}:{code.co_qualname}")
-    results = load_results()
-    results["profile"] = {
-        "total": sum(rooms.values()) / BATCH,
-        "calls": sum(calls.values()) / BATCH,
-        "rooms": {name: number / BATCH for name, number in rooms.most_common()},
-    }
-    save(results)
+    write_profile(
+        {
+            "total": sum(rooms.values()) / BATCH,
+            "calls": sum(calls.values()) / BATCH,
+            "rooms": {name: number / BATCH for name, number in rooms.most_common()},
+        }
+    )
 
 
 if __name__ == "__main__":

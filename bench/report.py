@@ -1,35 +1,38 @@
 """What was measured, as tables and a picture in docs/performance.md."""
 
-import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bench.load import CACHE
+from bench.rows import Row
 from bench.servers import ROOT
 
-RESULTS = CACHE / "results.json"
 PAGE = ROOT / "docs/performance.md"
 PICTURE = ROOT / "docs/performance.svg"
 TARGET = {"inline": "2 times Dovecot with `blocking=no`", "workers": "2 times Dovecot with `blocking=yes`"}
+VERDICT = {True: "met", False: "**missed**", None: "undecided"}
 
 
-def load_results() -> dict[str, Any]:
-    """What earlier runs measured."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return found
+def write_throughput(found: dict[str, Any]) -> None:
+    """Renew the tables of logins a second, the picture and the targets that follow from them."""
+    PAGE.write_text(_between(PAGE.read_text(), "throughput", _throughput(found)))
+    PICTURE.write_text(picture(found))
+    write_rows("throughput", _throughput_rows(found))
 
 
-def save(results: dict[str, Any]) -> None:
-    """Keep *results*, and renew the page."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1))
+def write_rows(name: str, rows: Iterable[Row]) -> None:
+    """Renew what the table of targets says of the rows that ``make bench ROWS=name`` measures; the others stay."""
     page = PAGE.read_text()
-    if "throughput" in results:
-        page = _between(page, "throughput", _throughput(results["throughput"]))
-        PICTURE.write_text(picture(results["throughput"]))
-    page = _between(page, "targets", _targets(results))
-    if "profile" in results:
-        page = _between(page, "profile", _profile(results["profile"]))
-    PAGE.write_text(page)
+    how = f"`make bench ROWS={name}` |"
+    table = page.partition("<!-- targets -->\n")[2].partition("<!-- /targets -->\n")[0].splitlines()
+    place = next((number for number, line in enumerate(table) if line.endswith(how)), len(table))
+    table = [line for line in table if not line.endswith(how)]
+    table[place:place] = [f"| {row.what} | {row.target} | {row.measured} | {VERDICT[row.met]} | {how}" for row in rows]
+    PAGE.write_text(_between(page, "targets", "\n".join(table) + "\n"))
+
+
+def write_profile(found: dict[str, Any]) -> None:
+    """Renew the table of bytecodes."""
+    PAGE.write_text(_between(PAGE.read_text(), "profile", _profile(found)))
 
 
 def _between(page: str, mark: str, text: str) -> str:
@@ -70,34 +73,16 @@ def _ms(microseconds: float) -> str:
     return f"{microseconds / 1e3:.2f} ms" if microseconds < 10e3 else f"{microseconds / 1e3:.0f} ms"
 
 
-def _targets(results: dict[str, Any]) -> str:
-    lines = ["| what | target | measured | | how to repeat |", "|---|---|---|---|---|"]
-    if "throughput" in results:
-        found = results["throughput"]
-        for mode, target in TARGET.items():
-            ratios = [point["ratio"] for point in found[mode]]
-            measured = f"{min(ratios):.2f} to {max(ratios):.2f} times over all shapes"
-            setting = "`use_worker = true`" if mode == "workers" else "`use_worker = false`"
-            lines.append(_line(f"trivial script, {setting}", f"≥ {target}", measured, min(ratios) >= 2, "throughput"))
-        rates = [point["authlua"]["per_second"] for point in found["inline"] if point["connections"] != 1]
-        share = rates[-1] / max(rates)
-        lines.append(
-            _line(
-                "throughput at 4,000 connections",
-                "≥ 75 % of its best",
-                f"{share:.0%} of the best with more than one connection",
-                share >= 0.75,
-                "throughput",
-            )
-        )
-    for name, rows in results.get("rows", {}).items():
-        lines += [_line(row["what"], row["target"], row["measured"], row["met"], name) for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _line(what: str, target: str, measured: str, met: bool | None, how: str) -> str:
-    verdict = {True: "met", False: "**missed**", None: "undecided"}[met]
-    return f"| {what} | {target} | {measured} | {verdict} | `make bench ROWS={how}` |"
+def _throughput_rows(found: dict[str, Any]) -> Iterator[Row]:
+    for mode, target in TARGET.items():
+        ratios = [point["ratio"] for point in found[mode]]
+        measured = f"{min(ratios):.2f} to {max(ratios):.2f} times over all shapes"
+        setting = "`use_worker = true`" if mode == "workers" else "`use_worker = false`"
+        yield Row(f"trivial script, {setting}", f"≥ {target}", measured, min(ratios) >= 2)
+    rates = [point["authlua"]["per_second"] for point in found["inline"] if point["connections"] != 1]
+    share = rates[-1] / max(rates)
+    measured = f"{share:.0%} of the best with more than one connection"
+    yield Row("throughput at 4,000 connections", "≥ 75 % of its best", measured, share >= 0.75)
 
 
 def _profile(found: dict[str, Any]) -> str:
