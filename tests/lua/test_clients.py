@@ -125,6 +125,23 @@ def test_iterating(bench: Bench, tmp_path: Path) -> None:
     )
 
 
+def test_iterating_in_order(bench: Bench, tmp_path: Path) -> None:
+    """Of keys or of values."""
+    body = """
+    local t = d:transaction_begin()
+    for key, value in pairs{ a = "2", b = "3", c = "1" } do t:set("shared/" .. key, value) end
+    t:commit()
+    local function keys(flag)
+      local found = {}
+      local order = dovecot.dict["ITERATE_FLAG_SORT_BY_" .. flag]
+      for key in d:iterate("shared/", order) do found[#found + 1] = key:sub(8) end
+      return table.concat(found)
+    end
+    return keys("KEY"), keys("VALUE")
+    """
+    assert said(bench, FILE.replace("PATH", f"{tmp_path}/dict") + body) == "abc | cab"
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
@@ -448,3 +465,9 @@ def test_pairs_of_dovecot_shows_no_more_than_dovecots(bench: Bench) -> None:
     """In 2.3, where it knows no dict, either."""
     body = "local names = {} for name in pairs(dovecot) do names[#names + 1] = name end table.sort(names) "
     assert said(bench, body + 'return table.concat(names, " ")', Dialect.V2_3) == "auth http"
+
+
+@BOTH
+def test_mail_is_for_mail_scripts(bench: Bench, dialect: Dialect) -> None:
+    """An auth script has neither their constants nor their objects."""
+    assert said(bench, "return dovecot.storage, mail_user, mailbox, mail", dialect) == "nil | nil | nil | nil"

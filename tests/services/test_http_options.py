@@ -87,23 +87,46 @@ async def test_no_more_connections_to_one_place_than_asked_for(backend: Backend)
     assert (backend.connections, statuses) == (2, [200] * 6)
 
 
-async def test_pauses_between_connections_grow_up_to_a_bound(autojump_clock: trio.testing.MockClock) -> None:
-    """Each is twice as long as the one before."""
+@pytest.mark.parametrize(
+    ("options", "pauses"),
+    [
+        ({"max_connect_attempts": 5, "connect_backoff_time": 1, "connect_backoff_max_time": 3}, 1 + 2 + 3 + 3),
+        ({"max_connect_attempts": 12}, 0.1 * (2**10 - 1) + 60),
+        ({}, 0),
+    ],
+)
+async def test_pauses_between_connections_grow_up_to_a_bound(
+    autojump_clock: trio.testing.MockClock, options: dict[str, float], pauses: float
+) -> None:
+    """Each is twice as long as the last; by default from 0.1 seconds up to a minute, and there is one try."""
     before = trio.current_time()
-    answer = await ask(
-        "http://127.0.0.1:1/", max_connect_attempts=5, connect_backoff_time=1, connect_backoff_max_time=3
-    )
-    assert answer.status == 9003
-    assert trio.current_time() - before == pytest.approx(1 + 2 + 3 + 3)
+    assert (await ask("http://127.0.0.1:1/", also=options)).status == 9003
+    assert trio.current_time() - before == pytest.approx(pauses)
 
 
-async def test_without_a_connect_timeout_the_requests_holds(autojump_clock: trio.testing.MockClock) -> None:
-    """For a host that does not answer."""
+@pytest.mark.parametrize("options", [{"request_timeout": 7}, {}])
+async def test_without_a_connect_timeout_the_requests_holds(
+    autojump_clock: trio.testing.MockClock, options: dict[str, float]
+) -> None:
+    """For a host that does not answer; without that either, a minute."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         port = full.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
-            answer = await ask(f"http://127.0.0.1:{port}/", request_timeout=7)
-    assert answer[:2] == (9003, b"connect(127.0.0.1:%d) failed: Connection timed out in 7.000 secs" % port)
+            answer = await ask(f"http://127.0.0.1:{port}/", also=options)
+    seconds = options.get("request_timeout", 60)
+    assert answer[:2] == (9003, b"connect(127.0.0.1:%d) failed: Connection timed out in %d.000 secs" % (port, seconds))
+
+
+async def test_a_connection_is_kept_for_a_minute(backend: Backend, autojump_clock: trio.testing.MockClock) -> None:
+    """If the script says nothing."""
+    autojump_clock.autojump_threshold = float("inf")
+    assert (await ask(f"{backend.url}/")).status == 200
+    autojump_clock.autojump_threshold = 0
+    await trio.sleep(59)
+    client_socket(backend.port).close()  # it is there
+    await trio.sleep(2)
+    with pytest.raises(AssertionError, match="nothing is connected"):
+        client_socket(backend.port)
 
 
 # -- attempts
@@ -288,16 +311,22 @@ async def test_an_address_is_remembered_as_long_as_asked_for(backend: Backend, t
             assert len(names.asked) == questions
 
 
-async def test_the_next_address_is_tried_before_the_first_is_given_up(tmp_path: Path) -> None:
-    """After ``soft_connect_timeout``, while there is another."""
+async def test_the_next_address_is_tried_when_one_is_slow(tmp_path: Path) -> None:
+    """After ``soft_connect_timeout``, while there is another; by default once the first has had its time."""
     with Backend() as backend, socket.socket() as full:
         full.bind(("127.0.0.2", backend.port))
         full.listen(0)
         with socket.create_connection(full.getsockname()):
             async with Names(tmp_path / "dns", "0\t127.0.0.2\t127.0.0.1").serving() as names:
                 url = f"http://www.example.com:{backend.port}/"
-                options = {"dns_client_socket_path": names.path, "soft_connect_timeout": 0.02}
+                options = {
+                    "dns_client_socket_path": names.path,
+                    "soft_connect_timeout": 0.02,
+                    "request_absolute_timeout": 20,
+                }
                 assert (await ask(url, also=options)).status == 200
+                late = {"dns_client_socket_path": names.path, "connect_timeout": 0.02}
+                assert (await ask(url.replace("www", "ftp"), also=late)).status == 200
                 names.address = "0\t127.0.0.2"
                 answer = await ask(url, also=options, connect_timeout=0.03)
                 assert answer.reason.endswith(b"Connection timed out in 0.030 secs")
