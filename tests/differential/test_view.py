@@ -7,7 +7,7 @@ import re
 import pytest
 
 from authlua.conformance.raw import RawConnection
-from tests.differential.servers import DOVECOTS, AuthClient, Authlua, MasterClient, Server
+from tests.differential.servers import DOVECOTS, AuthClient, Authlua, MasterClient, Server, answered_alike
 from tests.lua.conftest import SCRIPTS
 from tests.lua.test_against_dovecot import LOGINS, MASTERS, plain
 from tests.reference.dovecot import why_not
@@ -202,3 +202,46 @@ def test_a_worker_sees_every_member_of_a_request(series: str) -> None:
     with Authlua(config, dialect=series, files={"auth.lua": members}) as authlua:
         assert probes(authlua) == expected
     assert f"PROBE passdb {'pid' if series == '2.3' else 'client_pid'} = string 0" in expected
+
+
+GIVEN = """
+local auth = dovecot.auth
+local function view(fields) return tostring(fields.given) .. " " .. tostring(fields.over) end
+function auth_passdb_lookup(request)
+  return auth.PASSDB_RESULT_OK,
+    { password = "{PLAIN}pass", over = "script", seen = view(request.passdb), quota = request.userdb.quota }
+end
+function auth_userdb_lookup(request)
+  return auth.USERDB_RESULT_OK, { over = "script", seen = view(request.userdb) }
+end
+"""
+CONFIGURED = {
+    "2.3": "passdb {\n  driver = lua\n  args = file={directory}/auth.lua blocking=no\n"
+    "  default_fields = given=by-%u over=configured userdb_quota=7\n}\n"
+    "userdb {\n  driver = lua\n  args = file={directory}/auth.lua blocking=no\n"
+    "  default_fields = given=for-%u over=configured\n}\n",
+    "2.4": "passdb lua {\n  lua_file = {directory}/auth.lua\n  use_worker = no\n"
+    "  fields {\n    given = by-%{user}\n    over = configured\n    userdb_quota = 7\n  }\n}\n"
+    "userdb lua {\n  lua_file = {directory}/auth.lua\n  use_worker = no\n"
+    "  fields {\n    given = for-%{user}\n    over = configured\n  }\n}\n",
+}
+
+
+@pytest.mark.parametrize(
+    "series",
+    [pytest.param("2.3", marks=pytest.mark.dovecot), pytest.param("2.4", marks=pytest.mark.dovecot24)],
+)
+def test_a_script_sees_the_fields_of_its_configuration(series: str) -> None:
+    """They are set before it is asked, so what it says counts."""
+    if reason := why_not(series):
+        pytest.skip(reason)
+
+    def ask(server: Server) -> list[str]:
+        with AuthClient(server) as client, MasterClient(server) as master:
+            return [_sorted(reply) for reply in (client.login("t", "pass"), master.ask("USER", "t"))]
+
+    conf = "auth_mechanisms = plain\nauth_failure_delay = 0\n" + CONFIGURED[series]
+    assert answered_alike(series, conf, {"auth.lua": GIVEN}, ask) == [
+        "OK | given=by-t | over=script | quota=7 | seen=by-t configured | user=t",
+        "USER | given=for-t | over=script | seen=for-t configured | t",
+    ]

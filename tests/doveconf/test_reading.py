@@ -440,6 +440,13 @@ def test_what_else_services_say() -> None:
             ["4: passdb lua: args color=red: Dovecot's driver lua knows"],
         ),
         (
+            PASSDB % 'driver = lua\nargs = file="/a b.lua" blocking=maybe',
+            [
+                "4: passdb lua: args b.lua\": Dovecot's driver lua knows no such argument",
+                "4: passdb lua: args blocking: expected yes or no, got 'maybe'",
+            ],
+        ),
+        (
             PASSDB % "driver = pam\nwhat = ever",
             ["4: passdb pam: what: not a setting of Dovecot 2.3 that authlua knows"],
         ),

@@ -18,6 +18,7 @@ EACH = (V23, V24_0, V24)
 MEMBERS = {
     "dovecot.i_debug": EACH, "dovecot.event": EACH, "dovecot.has_flag": EACH, "dovecot.http": EACH,
     "dovecot.restrict_global_variables": EACH, "req.event": EACH, "req.password_verify": EACH, "req.log_error": EACH,
+    "req.log_info": EACH, "req.var_expand": EACH,
     "dovecot.gettimeofday": SINCE_2_4_0, "dovecot.nanoseconds": SINCE_2_4_0, "dovecot.microseconds": SINCE_2_4_0,
     "dovecot.net_ip_family": SINCE_2_4_0, "dovecot.tabescape": SINCE_2_4_0, "dovecot.tabunescape": SINCE_2_4_0,
     "dovecot.split_tabescaped": SINCE_2_4_0, "dovecot.doveadm_client": SINCE_2_4_0,

@@ -190,6 +190,7 @@ end
 local function events()
   local e = dovecot.event()
   probe("event keys", function() return (keys(e):gsub("userdata", "table")) end)
+  probe("event metatable", function() return keys(getmetatable(e)) end)
   probe("event chain", function() return e:add_str("a", "b") == e, e:set_name("n") == e, e:append_log_prefix("") == e end)
   probe("event parent", function() return type(dovecot.event(e)) end)
   probe("event count", function() return (dovecot.event(e, e)) end)
