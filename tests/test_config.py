@@ -273,6 +273,28 @@ def test_what_a_filter_of_mechanisms_lets_through(config, words, in_2_3, in_2_4)
         assert [mech for mech in ("PLAIN", "LOOKUP") if not names or mech in names] == expected
 
 
+def test_what_waits_by_default(config):
+    """A call for a minute, a request for two and a half, an internal failure for two seconds; scripts have workers."""
+    settings = config(BASE)
+    assert (settings.lua.timeout, settings.server.request_timeout) == (60, 150)
+    assert (settings.auth.failure_delay, settings.auth.internal_failure_delay) == (2, 2)
+    assert [one.use_worker for one in (*settings.passdbs, *settings.userdbs)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("pass = true", 'result_success = "continue"'),
+        ("mechanisms_filter = ['plain']", "mechanisms"),
+        ("default_password_scheme = 'PLAIN'", "scheme"),
+    ],
+)
+def test_words_of_dovecot_are_pointed_out(problems, line, meant):
+    """A passdb has one name for each thing."""
+    text = f"[[passdb]]\nscript = 'auth.lua'\nresult_success = 'return-ok'\n{line}\n[[userdb]]\nscript = 'auth.lua'\n"
+    assert problems(text) == [f"passdb.{line.partition(' ')[0]}: unknown key, did you mean {meant}?"]
+
+
 def test_otp_needs_a_passdb_that_stores(problems, config):
     """Only a script can; whether it does is seen when it is loaded."""
     text = "[auth]\nmechanisms = ['otp']\n[[passdb]]\ndriver = 'static'\nfields = { nopassword = 'y' }\n"

@@ -65,6 +65,23 @@ def test_where_a_certificate_is_required_somebody_must_know_it() -> None:
     assert nothing == Fail(1, [("reason", "Client didn't present valid SSL certificate")])
 
 
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("name", [{}, {"cert_username": ""}, {"cert_username": "carol"}])
+def test_a_certificate_without_a_name_is_not_enough(dialect: Dialect, name: dict[str, str]) -> None:
+    """Where names come from certificates, and one is required; it is refused at once."""
+    house = House(
+        {"carol": {"nopassword": None}}, dialect=dialect, ssl_require_client_cert=True, ssl_username_from_cert=True
+    )
+    params = [("service", "imap"), ("valid-client-cert", None), *name.items()]
+    request = new_request(params, id=1, mech="PLAIN")
+    reply = run(house.auth.authenticate(request, Secret(b"\0t\0pass"), login=False))
+    if name.get("cert_username"):
+        assert reply == Ok(1, "carol", [("original_user", "t")])
+    else:
+        assert reply == Fail(1, [("reason", "SSL certificate didn't contain username")])
+        assert house.passdbs[0].asked == []
+
+
 @pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4_0])
 def test_earlier_releases_know_nothing_of_fingerprints(dialect: Dialect) -> None:
     """Such a field means as little to them as any other."""

@@ -130,6 +130,20 @@ def test_a_format_with_an_unknown_variable(dialect: Dialect, format: str, user: 
     assert (("info", told) in house.log) == (user is None)
 
 
+def test_without_a_format_the_name_stays() -> None:
+    """Capitals and all."""
+    assert names(login(House(Everybody()), "Tim@Here")[0]) == ("Tim@Here",) * 3
+
+
+def test_a_name_that_is_said_twice_keeps_its_first_form() -> None:
+    """Some mechs learn the user's name in two steps; what was sent, and what the cache goes by, is the first."""
+    house = House(Everybody(), username_format="%Lu")
+    request = new_request([("service", "imap")], id=1, mech="GSSAPI")
+    for name in ("Tim", "TOM"):
+        house.auth._names.set_user(request, name)
+    assert names(request) == ("tom", "Tim", "tim")
+
+
 def test_realms_restrict_nobody() -> None:
     """They are what DIGEST-MD5 offers to choose from."""
     house = House({"t@elsewhere": {"password": "{PLAIN}pass"}}, realms=("here", "there"))

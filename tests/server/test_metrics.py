@@ -65,6 +65,20 @@ async def get(server: Living, *requests: bytes) -> list[tuple[int, str]]:
     return answers
 
 
+async def test_requests_that_wait_are_counted(tmp_path: Path) -> None:
+    """Whatever they wait for."""
+    house = House(USERS)
+    async with living(tmp_path, house.auth, counts=Counts()) as server:
+        client = await login(server)
+        waiting = []
+        for line in (b"AUTH\t1\tPLAIN\tservice=x\n", b"AUTH\t2\tPLAIN\tservice=x\n", b"CONT\t1\tAHQAcGFzcw==\n"):
+            await client.send_all(line)
+            await read_until(client, b"\n")
+            [(_, text)] = await get(server, b"GET /metrics")
+            waiting.append(samples(text)["authlua_requests_waiting",])
+    assert waiting == [1, 2, 1]
+
+
 async def test_logins_and_answers_are_counted(tmp_path: Path) -> None:
     """By how they ended; monitoring may keep its connection."""
     counts = Counts()
