@@ -221,7 +221,8 @@ def test_the_same_lines_are_written(series: Series, bench: Bench, debug: bool, v
         log = dovecot.wait_for_log("PROBE passthrough event error")
     theirs = re.findall(r"auth.*: (Debug|Info|Warning|Error): .*?(PROBE .*)", log)
     now(bench.passdb(LEVELS, dialect, debug=debug, verbose=verbose).lookup(login("t")))
-    ours = [(line.level.capitalize(), line.text.removeprefix("db-lua: ")) for line in bench.lines]
+    said = [line for line in bench.lines if "PROBE" in line.text]
+    ours = [(line.level.capitalize(), line.text.removeprefix("db-lua: ")) for line in said]
     assert len(ours) >= 15
     assert theirs == ours
 
