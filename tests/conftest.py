@@ -8,12 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
 os.environ["PATH"] += (
     ":/usr/local/sbin:/usr/sbin:/sbin"  # where Debian keeps servers, and where a plain user does not look
 )
+
+# how long an example takes says more of the machine than of the code
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_report_header() -> list[str]:
