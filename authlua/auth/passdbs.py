@@ -207,7 +207,7 @@ class PassdbChain:
         if result is not OK:
             return result
         result = self._judge_stored(entry, request, reply)
-        if result is not OK or request.skip_password_check or "noauthenticate" in request.passdb_fields:
+        if result is not OK or request.skip_password_check:
             return result
         return await self._compare(entry, request, password)
 
@@ -298,12 +298,12 @@ class PassdbChain:
         ``core:2.3.21.1:src/auth/auth-request.c:auth_request_set_field``
         """
         fields = request.passdb_fields
-        if request.credentials and "nopassword" in fields and "noauthenticate" not in fields:
-            if self._dialect is Dialect.V2_3:
+        if request.credentials and "nopassword" in fields:
+            if self._dialect is not Dialect.V2_3 or "noauthenticate" in fields:
+                request.credentials = ""
+            else:
                 self._log("error", "nopassword set but password is non-empty", request, {"passdb": entry.name})
                 fields.discard("nopassword")
-            else:
-                request.credentials = ""
         if not request.credentials and "nopassword" not in fields and not request.skip_password_check:
             self._info(entry, request, "No password returned (and no nopassword)")
             return PASSWORD_MISMATCH

@@ -274,8 +274,9 @@ class TestStatic:
         site = Site(tmp_path, PASSWD_FILE + static)
         assert site.user("t") == UserFound(1, "t", [("home", "/srv/t")])
         assert site.user("nobody") == NotFound(1)
-        assert dict(site.fetch("t").fields)["home"] == "/srv/t"
+        request, _ = site.login_as("t")
         (tmp_path / "users").unlink()
+        assert dict(run(site.core.auth.fetch_login(request, 2, wants_token=False)).fields)["home"] == "/srv/t"
         assert site.user("t") == Failed(1)
 
     def test_what_a_passdb_says_of_the_mail_overrides_defaults(self, tmp_path: Path) -> None:
