@@ -252,6 +252,20 @@ async def test_each_login_gets_one_line_in_the_log_without_its_password(tmp_path
         assert "hunter2" not in repr(server.log.entries)
 
 
+async def test_any_bytes_of_a_field_arrive_at_client_and_master(tmp_path: Path) -> None:
+    """Escaped, so that no line or field ends before its end; what is no UTF-8 goes as it is."""
+    value = "\t\r\n\0\x01=\udcff\u20ac"
+    house = House({"t": {"password": "{PLAIN}pass", "a": value}}, userdbs=[{"t": {"b": value}}])
+    escaped = b"\x01t\x01r\x01n\x010\x011=\xff\xe2\x82\xac"
+    async with living(tmp_path, house.auth) as server:
+        stream = await login(server)
+        await stream.send_all(auth(1, "t"))
+        assert await read_until(stream, b"\n") == b"OK\t1\tuser=t\ta=" + escaped + b"\n"
+        master = server.connect("master")
+        await master.send_all(b"VERSION\t1\t1\nUSER\t7\tt\tservice=x\n")
+        assert (await read_until(master, b"\xac\n")).endswith(b"\nUSER\t7\tt\tb=" + escaped + b"\n")
+
+
 async def test_a_peer_that_breaks_the_rules_is_named_in_the_log(tmp_path: Path) -> None:
     """One line: the rule and the peer."""
     house = House({})
