@@ -140,8 +140,8 @@ class Answer(NamedTuple):
     payload: bytes
     problem: str
     """Why *payload* is not all of it; empty when it is."""
-    notes: tuple[Note, ...] = ()
-    """What happened on the way, if anybody wants to know."""
+    notes: tuple[tuple[Any, ...], ...] = ()
+    """What happened on the way, if anybody wants to know; each has what a `Note` has."""
 
 
 class Request(NamedTuple):
@@ -761,7 +761,7 @@ class _Submission:
             else f"Error: {answer.status} {answer.reason.decode('utf-8', 'replace')}"
         )
         self._note(text, "http_request_finished", answer.status)
-        return answer._replace(notes=tuple(self._notes)) if self._notes else answer
+        return answer._replace(notes=tuple(map(tuple, self._notes))) if self._notes else answer
 
     def _note(self, text: str, name: str = "", status: int = 0, *, again: int = 0) -> None:
         """Note an event for those who want to know; with a *name* it tells what there is to count.

@@ -43,7 +43,7 @@ function auth_passdb_lookup(req)
   elseif act == "grow" then KEPT = ("x"):rep(40 << 20)
   elseif act == "raise" then error("boom")
   elseif act:find("^/") then
-    local request = dovecot.http.client{}:request{ url = URL .. act, method = "POST" }
+    local request = dovecot.http.client{ debug = act == "/debug" }:request{ url = URL .. act, method = "POST" }
     if act == "/big" then request:set_payload(("y"):rep(200000)) end
     local response = request:submit()
     req:log_warning("answered")
@@ -531,6 +531,13 @@ async def test_a_worker_whose_call_waits_for_a_service_takes_the_next(house: Hou
         house.backend.gate.set()
     assert statuses == ["200"] * 20
     assert [line[2].user for line in house.log if line[1] == "db-lua: answered" and line[2]] == ["/gate"] * 20
+
+
+async def test_what_happened_to_a_request_comes_back_with_its_answer(house: House) -> None:
+    """For the log of a script that wants to know."""
+    await house.lookup("/debug")
+    told = [text for level, text, _ in house.log if "request [Req" in text]
+    assert [text.split("]: ")[-1] for text in (told[0], told[-1])] == ["Submitted", "Finished"]
 
 
 async def test_what_does_not_fit_in_one_message_travels_in_pieces(house: House) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from authlua.services.http_client import Answer, submit
+from authlua.services.http_client import Answer, Note, submit
 from authlua.services.http_tls import TlsOptions, tls_contexts
 from tests.services.backend import Backend, Tls
 
@@ -38,6 +38,11 @@ async def ask(
     """The answer to a request with *options*, and *also* others."""
     said = json.dumps({**options, **(also or {})}).encode()
     return await submit(said, method.encode(), url.encode(), payload, expect, b"", number)
+
+
+def noted(answer: Answer) -> list[Note]:
+    """The notes of an answer."""
+    return [Note(*note) for note in answer.notes]
 
 
 # -- sockets
@@ -391,7 +396,7 @@ async def test_a_raw_log_does_not_follow_links(
     monkeypatch.setattr("authlua.services.rawlog._numbers", iter([1]))
     (tmp_path / f"now.{os.getpid()}.1.out").symlink_to(tmp_path / "target")
     answer = await ask(f"{backend.url}/", rawlog_dir=str(tmp_path))
-    assert [note.level for note in answer.notes] == ["error"]
+    assert [note.level for note in noted(answer)] == ["error"]
     assert not (tmp_path / "target").exists()
     assert raw(tmp_path, "in") == []
 
@@ -403,7 +408,7 @@ async def test_a_full_disk_ends_the_raw_log_alone(backend: Backend) -> None:
         patch.setattr(os, "open", lambda path, *_: opened("/dev/full", os.O_WRONLY))
         answer = await ask(f"{backend.url}/", rawlog_dir="/raw")
     assert (answer.status, answer.payload) == (200, b"hello")
-    assert [(note.level, note.text.split(".")[-1]) for note in answer.notes] == [
+    assert [(note.level, note.text.split(".")[-1]) for note in noted(answer)] == [
         ("error", "out) failed: No space left on device")
     ]
 
@@ -493,7 +498,7 @@ async def test_what_is_counted_comes_with_the_end(backend: Backend) -> None:
         target = f"/redirect/302/{other.url}/once"
         answer = await ask(f"{backend.url}{target}?x", request_max_redirects=1, request_max_attempts=2, number=1)
         (first,), (second, third) = backend.requests, other.requests
-    events = [(note.name, *note.fields) for note in answer.notes if note.name]
+    events = [(note.name, *note.fields) for note in noted(answer) if note.name]
     there = ("method", "GET", "dest_host", "127.0.0.1", "dest_port", backend.port, "target", f"{target}?<hidden>")
     here = ("method", "GET", "dest_host", "127.0.0.1", "dest_port", other.port, "target", "/once")
     response = f"HTTP/1.1 302 Elsewhere\r\nLocation: {other.url}/once\r\nContent-Length: 0\r\n\r\n"
@@ -522,7 +527,7 @@ async def test_what_is_counted_comes_with_the_end(backend: Backend) -> None:
 async def test_each_request_has_an_end(backend: Backend, path: str, options: dict[str, object], end: str) -> None:
     """Whatever came of it, and just one."""
     answer = await ask(f"{backend.url}{path}", number=1, also=options)
-    last = answer.notes[-1]
+    last = noted(answer)[-1]
     assert last.text.startswith(f"request [Req1: GET {backend.url}{path}]: {end}")
-    assert [note.name for note in answer.notes].count("http_request_finished") == 1
+    assert [note.name for note in noted(answer)].count("http_request_finished") == 1
     assert dict(zip(last.fields[::2], last.fields[1::2], strict=True))["status_code"] == answer.status
