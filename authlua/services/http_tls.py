@@ -36,8 +36,9 @@ _VERSIONS = {
     "tlsv1.1": ssl.TLSVersion.TLSv1_1,
     "tlsv1.2": ssl.TLSVersion.TLSv1_2,
     "tlsv1.3": ssl.TLSVersion.TLSv1_3,
-    "latest": ssl.TLSVersion.TLSv1_3,
+    "latest": ssl.TLSVersion.TLSv1,
 }
+"""What ``ssl_min_protocol`` may be, in any case; LATEST is no minimum at all (seen on 2.4.1)."""
 
 _CURVES = {"P-256": "prime256v1", "P-384": "secp384r1", "P-521": "secp521r1"}
 """NIST's names, which OpenSSL knows in lists alone."""

@@ -24,7 +24,7 @@ from authlua.services.http_tls import TlsOptions
 from authlua.wishes import Service
 from tests.lua.conftest import SCRIPTS, Bench, login
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
-from tests.services.backend import Backend
+from tests.services.backend import Backend, Tls
 
 BOTH = pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
 LATER = ("PROBE meta request", "PROBE get_event", "PROBE setting dns_client_timeout")
@@ -284,6 +284,51 @@ def test_proxies_are_asked_as_dovecot_asks_them(kind: type[Dovecot], dialect: Di
         trio.run(complete, bench.passdb(PROXY.replace("PORT", str(other.port)), dialect).lookup(login()))
     assert sent(other) == sent(backend)
     assert len(sent(other)) == (4 if dialect is Dialect.V2_4 else 3)
+    assert probes("\n".join(bench.texts)) == theirs
+
+
+TLS = """
+local all = {
+  {}, { ssl_min_protocol = "TLSv1.2" }, { ssl_min_protocol = "any" }, { ssl_min_protocol = "tlsv1.3" },
+  { ssl_min_protocol = "LATEST" }, { ssl_min_protocol = "nosuch" }, { ssl_options = "no_ticket, Compression" },
+  { ssl_options = "no_ticket nosuch" }, { ssl_curve_list = "X25519:P-256" }, { ssl_curve_list = "P-384" },
+  { ssl_curve_list = "X25519:nosuch" }, { ssl_cipher_suites = "nosuch" }, { ssl_cipher_list = "nosuch" },
+  { ssl_cipher_list = "ECDHE-ECDSA-AES256-GCM-SHA384" }, { ssl_cipher_list = "ECDHE-ECDSA-CHACHA20-POLY1305" },
+  { ssl_client_ca_file = "/nonexistent" }, { ssl_client_cert_file = "/nonexistent" },
+  { ssl_client_key_file = "/nonexistent" }, { ssl_client_ca_dir = "/nonexistent" },
+}
+function auth_passdb_lookup()
+  for i, options in ipairs(all) do
+    options.ssl_client_require_valid_cert, options.request_timeout = "no", "10s"
+    local response = dovecot.http.client(options):request{ url = "https://127.0.0.1:PORT/" }:submit()
+    -- what OpenSSL says of it differs, and in Dovecot from time to time
+    local reason = response:reason():gsub("SSL handshak.*", "no TLS"):gsub("setting%): .*", "setting)")
+    dovecot.i_info("PROBE " .. i .. ": " .. response:status() .. " " .. reason)
+  end
+  dovecot.i_info("PROBE end")
+  return 1, { password = "pass" }
+end
+function auth_userdb_lookup() return 1, {} end
+"""
+
+
+@pytest.mark.dovecot24
+def test_tls_is_as_with_dovecot(bench: Bench, tmp_path: Path):
+    """What there is to set, with a server that has TLS 1.2 and one cipher; and what is nothing."""
+    if reason := why_not("2.4"):
+        pytest.skip(reason)
+    with Tls(tmp_path) as backend:
+        backend.only("ECDHE-ECDSA-AES256-GCM-SHA384")
+        text = TLS.replace("PORT", str(backend.port))
+        with (
+            Dovecot24(text, auth_failure_delay="0", auth_debug="no") as dovecot,
+            RawConnection.connect(dovecot.sockets["client"]) as client,
+        ):
+            client.handshake(pid=4242)
+            response = base64.b64encode(b"\0alice\0pass").decode()
+            client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
+            theirs = probes(dovecot.wait_for_log("PROBE end"))
+        trio.run(complete, bench.passdb(text, Dialect.V2_4).lookup(login()))
     assert probes("\n".join(bench.texts)) == theirs
 
 
