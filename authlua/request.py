@@ -102,19 +102,58 @@ class AuthRequest:
 
     def state(self) -> tuple[Any, ...]:
         """All that a script may ask of this request, as plain values for another process; not its password."""
-        kept = {name: value for name in _STATE if (value := getattr(self, name)) != _DEFAULTS[name]}
+        kept = (
+            self.mech,
+            self.id,
+            self.user,
+            self.original_user,
+            self.translated_user,
+            self.requested_login_user,
+            self.master_user,
+            self.realm,
+            self.session_pid,
+            self.cuid,
+            self.skip_password_check,
+            self.passdbs_seen_user_unknown,
+            self.passdbs_seen_internal_failure,
+            self.userdbs_seen_internal_failure,
+            self.nodelay,
+            self.failed,
+            self.tempfail,
+            self.userdb_prefetched,
+            self.cert_username,
+        )
         userdb = self.userdb_fields
         return dict(self.params), kept, list(self.passdb_fields), None if userdb is None else list(userdb)
 
-    @classmethod
-    def restored(cls, state: tuple[Any, ...], password: bytes | None = None) -> "AuthRequest":
-        """The request that `state` was taken of."""
+    @staticmethod
+    def restored(state: tuple[Any, ...], password: bytes | None = None) -> "AuthRequest":
+        """The request that `state` was taken of; as in Dovecot's workers, the client's process is not known here."""
         params, kept, passdb_fields, userdb_fields = state
-        request = cls(params=params)
-        request.cert_username = None
-        for name, value in kept.items():
-            setattr(request, name, value)
-        request.passdb_fields = Fields(passdb_fields)
+        request = AuthRequest(params=params)
+        (
+            request.mech,
+            request.id,
+            request.user,
+            request.original_user,
+            request.translated_user,
+            request.requested_login_user,
+            request.master_user,
+            request.realm,
+            request.session_pid,
+            request.cuid,
+            request.skip_password_check,
+            request.passdbs_seen_user_unknown,
+            request.passdbs_seen_internal_failure,
+            request.userdbs_seen_internal_failure,
+            request.nodelay,
+            request.failed,
+            request.tempfail,
+            request.userdb_prefetched,
+            request.cert_username,
+        ) = kept
+        if passdb_fields:
+            request.passdb_fields = Fields(passdb_fields)
         if userdb_fields is not None:
             request.userdb_fields = Fields(userdb_fields)
         if password is not None:
@@ -246,31 +285,6 @@ class AuthRequest:
         return f"<AuthRequest {self.mech or 'lookup'} {self.service} user={self.user!r}>"
 
 
-_STATE = (
-    "mech",
-    "id",
-    "client_pid",
-    "user",
-    "original_user",
-    "translated_user",
-    "requested_login_user",
-    "master_user",
-    "realm",
-    "session_pid",
-    "cuid",
-    "skip_password_check",
-    "passdbs_seen_user_unknown",
-    "passdbs_seen_internal_failure",
-    "userdbs_seen_internal_failure",
-    "nodelay",
-    "failed",
-    "tempfail",
-    "userdb_prefetched",
-    "cert_username",
-)
-"""What else a script, or a template for it, may look at."""
-
-
 def _text(params: Mapping[str, str | None], name: str) -> str | None:
     """Of *name*; ``""`` when it was said without a value."""
     value = params.get(name)
@@ -327,9 +341,6 @@ def _domain_first(request: AuthRequest) -> str | None:
 def _domain_last(request: AuthRequest) -> str | None:
     domain = _domain(request.user)
     return None if domain is None else domain.rpartition("@")[2]
-
-
-_DEFAULTS = {name: getattr(AuthRequest(), name) for name in _STATE}
 
 
 Variable = Callable[[AuthRequest], str | None]

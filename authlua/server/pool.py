@@ -122,8 +122,13 @@ class _Call:
         """Its worker ended while nobody waited for it."""
         self.worker: _Process | None = None
         """Where it is, once it has had to wait."""
-        self.waits = trio.CancelScope()
-        """Ends the wish."""
+        self.waits: trio.CancelScope | None = None
+        """Ends the wish, while one is being fulfilled."""
+
+    def stop_waiting(self) -> None:
+        """Nobody waits for the wish any more."""
+        if self.waits is not None:
+            self.waits.cancel()
 
 
 class _Process:
@@ -323,7 +328,7 @@ class Pool:
 
     def _call_off(self, number: int, call: _Call) -> None:
         """Nobody waits for *call* any more: let its worker know, if it waits there for something."""
-        call.waits.cancel()
+        call.stop_waiting()
         if call.aside and call.worker is not None and not call.asked:
             self._start_task(call.worker.answer, number, _NOBODY)
 
@@ -415,7 +420,7 @@ class Pool:
         for number in lost:
             call = self._calls[number]
             self._taken(number)
-            call.waits.cancel()
+            call.stop_waiting()
             call.report(Outcome(failure=_died(worker)))
         for call in self._paused.values():
             if call.worker is worker:
@@ -457,8 +462,8 @@ class Pool:
             wish = Service(*marshal.loads(b"".join(call.pieces)))
             call.pieces.clear()
             call.asked = True
-            call.waits = trio.CancelScope()  # each wish of a call has one of its own
-            self._start_task(self._fulfil, worker, number, call, wish)
+            call.waits = scope = trio.CancelScope()  # each wish of a call has one of its own
+            self._start_task(self._fulfil, worker, number, call, scope, wish)
 
     def _put_aside(self, call: _Call, worker: _Process) -> None:
         call.worker = worker
@@ -470,9 +475,9 @@ class Pool:
         assert self._tasks is not None, "workers are asked only while the pool runs"
         self._tasks.start_soon(task, *arguments)
 
-    async def _fulfil(self, worker: _Process, number: int, call: _Call, wish: Service) -> None:
+    async def _fulfil(self, worker: _Process, number: int, call: _Call, scope: trio.CancelScope, wish: Service) -> None:
         answer: tuple[bool, Any] = _NOBODY
-        with call.waits:
+        with scope:
             try:
                 answer = (True, await self._granted(call, wish))
             except Exception as failure:
@@ -527,7 +532,7 @@ class Pool:
     def _time_out(self, number: int, call: _Call, worker: _Process | None) -> None:
         self._taken(number)
         if worker is not None and worker.pid:
-            call.waits.cancel()
+            call.stop_waiting()
             os.kill(worker.pid, signal.SIGKILL)
         else:
             self._call_off(number, call)
@@ -546,6 +551,10 @@ COMMANDS = {
     ("userdb", "lookup"): "USER",
 }
 """What Dovecot's auth process would say to its workers (``core:2.4.1:src/auth/auth-worker-connection.c``)."""
+
+
+_PASSDB_RESULTS = {result.value: result for result in PassdbResult}
+_USERDB_RESULTS = {result.value: result for result in UserdbResult}
 
 
 async def _ask(pool: Pool, kind: str, call: WorkerCall) -> Any:
@@ -579,13 +588,13 @@ class WorkerPassdb:
         """Is this the user's password?"""
         call = WorkerCall(self._pool, self._number, "verify_plain", request, password)
         result, fields, text = await _ask(self._pool, "passdb", call)
-        return PassdbReply(PassdbResult(result), fields, text)
+        return PassdbReply(_PASSDB_RESULTS[result], fields, text)
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
         """The user's stored password and fields."""
         call = WorkerCall(self._pool, self._number, "lookup", request, request.password)
         result, fields, text = await _ask(self._pool, "passdb", call)
-        return PassdbReply(PassdbResult(result), fields, text)
+        return PassdbReply(_PASSDB_RESULTS[result], fields, text)
 
     async def _set_credentials(self, request: AuthRequest, stored: Secret) -> bool:
         """Keep *stored* as the user's password from now on."""
@@ -605,7 +614,7 @@ class WorkerUserdb:
         """The user's fields."""
         call = WorkerCall(self._pool, self._number, "lookup", request)
         result, fields, text = await _ask(self._pool, "userdb", call)
-        return UserdbReply(UserdbResult(result), fields, text)
+        return UserdbReply(_USERDB_RESULTS[result], fields, text)
 
     def iterate(self) -> WorkerListing:
         """The names of all users."""

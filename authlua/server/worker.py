@@ -267,8 +267,6 @@ class _Worker:
                 users.close()
             return (0, (), "")
         request = AuthRequest.restored(state, password)
-        # as in Dovecot's workers, the client's process is not known here
-        request.client_pid = 0
         if function == "set_credentials":
             await database.set_credentials(request, Secret(password or b""))
             return (1, (), "")
