@@ -5,8 +5,8 @@ Lua scripts see these very numbers as ``dovecot.auth.PASSDB_RESULT_*`` and
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
 
 class PassdbResult(IntEnum):
@@ -33,7 +33,9 @@ class UserdbResult(IntEnum):
     USER_UNKNOWN = -2
 
 
-class PassdbReply(NamedTuple):
+# what dataclass, or NamedTuple, would make of these takes longer than all that is done with one
+@dataclass(init=False, slots=True)
+class PassdbReply:
     """One passdb's answer, before the chain has looked at it."""
 
     result: PassdbResult
@@ -42,16 +44,27 @@ class PassdbReply(NamedTuple):
     text: str = ""
     """Why, in words for the log alone; never sent to a client. Empty: the result says it all."""
 
+    def __init__(self, result: PassdbResult, fields: Sequence[tuple[str, str | None]] = (), text: str = "") -> None:
+        self.result = result
+        self.fields = fields
+        self.text = text
+
     def __repr__(self) -> str:
         return f"PassdbReply({self.result.name}, {[name for name, _ in self.fields]})"
 
 
-class UserdbReply(NamedTuple):
+@dataclass(init=False, slots=True)
+class UserdbReply:
     """One userdb's answer, before the chain has looked at it."""
 
     result: UserdbResult
     fields: Sequence[tuple[str, str | None]] = ()
     text: str = ""
+
+    def __init__(self, result: UserdbResult, fields: Sequence[tuple[str, str | None]] = (), text: str = "") -> None:
+        self.result = result
+        self.fields = fields
+        self.text = text
 
     def __repr__(self) -> str:
         return f"UserdbReply({self.result.name}, {[name for name, _ in self.fields]})"

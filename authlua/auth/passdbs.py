@@ -255,9 +255,9 @@ class PassdbChain:
 
     def _import(self, entry: PassdbEntry, request: AuthRequest, reply: PassdbReply) -> PassdbResult:
         """Set the fields of *reply*, and log what its result alone says."""
-        result, fields, text = reply
-        if fields:
-            self._setter.set_passdb_fields(request, fields, default_scheme=entry.default_scheme)
+        result, text = reply.result, reply.text
+        if reply.fields:
+            self._setter.set_passdb_fields(request, reply.fields, default_scheme=entry.default_scheme)
         if result is OK:
             return OK
         if result is INTERNAL_FAILURE:

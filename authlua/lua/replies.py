@@ -165,7 +165,7 @@ class Judge:
                 texts = whole_text(b"\0".join(values)).split("\0")
             except TypeError:
                 texts = []
-            if len(texts) == len(names) and all(texts):
+            if len(texts) == len(names) and "" not in texts:
                 return list(zip(names, texts, strict=True))
         fields: list[Field] = []
         for key, value in zip(keys, values, strict=True):

@@ -249,8 +249,14 @@ class ClientConnection:
         response: str | None = None
         if fields[-1].startswith("resp=") or fields[-1] == "resp":
             response = fields.pop()[5:]  # a secret, so it is gone before anything is remembered
-        params = list(map(_PAIRS.__getitem__, fields[2:]))
-        named = dict(params)
+        params: list[tuple[str, str | None]] = []
+        named: dict[str, str | None] = {}
+        for field in fields[2:]:
+            pair = _pairs.get(field)
+            if pair is None:
+                pair = _take_apart(field)
+            params.append(pair)
+            named[pair[0]] = pair[1]
         if "resp" in named:
             raise RemoteProtocolError("AUTH has a parameter after resp=")
         if "service" not in named and "protocol" not in named:
@@ -311,16 +317,14 @@ class ClientConnection:
         self._out.append(f"FAIL\t{id}\tcode=invalid_base64\treason={reason}\n")
 
 
-class _Pairs(dict[str, tuple[str, str | None]]):
-    """Parameters taken apart. Most come again with the next login, so short ones are remembered; no secret is one."""
-
-    def __missing__(self, field: str) -> tuple[str, str | None]:
-        pair = split_param(field)
-        if len(field) <= MAX_LENGTH:
-            if len(self) >= MAX_REMEMBERED:
-                self.clear()
-            self[field] = pair
-        return pair
+def _take_apart(field: str) -> tuple[str, str | None]:
+    """A parameter's name and value. Most come again, so short ones are remembered; no secret is among them."""
+    pair = split_param(field)
+    if len(field) <= MAX_LENGTH:
+        if len(_pairs) >= MAX_REMEMBERED:
+            _pairs.clear()
+        _pairs[field] = pair
+    return pair
 
 
 MAX_REMEMBERED: Final = 4096
@@ -329,7 +333,7 @@ MAX_REMEMBERED: Final = 4096
 MAX_LENGTH: Final = 64
 """How long one may be to be remembered."""
 
-_PAIRS: Final = _Pairs()
+_pairs: Final[dict[str, tuple[str, str | None]]] = {}
 
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
 

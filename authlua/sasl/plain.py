@@ -18,7 +18,7 @@ def plain(initial: Secret | None, terms: Terms) -> Mech:
         authzid, authcid, password = parts.split(b"\0", 2)
     except ValueError:
         return Refused("invalid input")
-    if b"\0" in password[1:]:
+    if password.find(b"\0", 1) >= 0:
         return Refused("invalid input")
     if not (yield SetUser(text(authcid), None if not authzid or authzid == authcid else text(authzid))):
         return PassdbResult.USER_UNKNOWN

@@ -361,20 +361,20 @@ def verify(bench: Bench, port: int, dialect: Dialect, user: str, password: bytes
 def test_an_http_service_judges_passwords(bench: Bench, dialect: Dialect):
     """Script 02, as its header tells: right, wrong, unknown, too slow, not there."""
     with Judge() as judge:
-        result, fields, _ = verify(bench, judge.port, dialect, "alice", b"pass")
-        assert (result, dict(fields)) == (PassdbResult.OK, {"backend": "b1"})
+        reply = verify(bench, judge.port, dialect, "alice", b"pass")
+        assert (reply.result, dict(reply.fields)) == (PassdbResult.OK, {"backend": "b1"})
         assert bench.lines[0].text == "backend: status=200 reason=OK"
         assert judge.requests[0].startswith(b"POST /auth HTTP/1.1\r\n")
         assert b"User-Agent: authlua-example\r\n" in judge.requests[0]
-        assert verify(bench, judge.port, dialect, "alice", b"wrong")[0] is PassdbResult.PASSWORD_MISMATCH
-        assert verify(bench, judge.port, dialect, "ghost", b"pass")[0] is PassdbResult.USER_UNKNOWN
-        result, _, text = verify(bench, judge.port, dialect, "slow", b"pass")
-        assert result is PassdbResult.INTERNAL_FAILURE
-        assert text.startswith("passdb-lua: backend: 9008 Request timed out (")
+        assert verify(bench, judge.port, dialect, "alice", b"wrong").result is PassdbResult.PASSWORD_MISMATCH
+        assert verify(bench, judge.port, dialect, "ghost", b"pass").result is PassdbResult.USER_UNKNOWN
+        reply = verify(bench, judge.port, dialect, "slow", b"pass")
+        assert reply.result is PassdbResult.INTERNAL_FAILURE
+        assert reply.text.startswith("passdb-lua: backend: 9008 Request timed out (")
         port = judge.port
-    result, _, text = verify(bench, port, dialect, "alice", b"pass")
-    assert result is PassdbResult.INTERNAL_FAILURE
-    assert text == f"passdb-lua: backend: 9003 connect(127.0.0.1:{port}) failed: Connection refused"
+    reply = verify(bench, port, dialect, "alice", b"pass")
+    assert reply.result is PassdbResult.INTERNAL_FAILURE
+    assert reply.text == f"passdb-lua: backend: 9003 connect(127.0.0.1:{port}) failed: Connection refused"
     with pytest.raises(ScriptError, match="'auth_passdb_lookup' is not a function"):
         trio.run(complete, bench.passdb(SCRIPTS / "02-verify-http.lua", dialect).lookup(login()))
 

@@ -168,10 +168,10 @@ async def _house(
 
 async def test_a_worker_sees_the_request_and_its_reply_comes_back(house: House) -> None:
     """All of it, but for the client's pid, which Dovecot's workers do not know either."""
-    result, fields, _ = await house.lookup("t", ("rip", "192.0.2.1"), ("forward_fields", "x=y"))
-    assert result is PassdbResult.OK
+    reply = await house.lookup("t", ("rip", "192.0.2.1"), ("forward_fields", "x=y"))
+    assert reply.result is PassdbResult.OK
     expected = {"password": "{PLAIN}pass", "service": "imap", "rip": "192.0.2.1", "pid": "0", "forwarded": "y"}
-    assert dict(fields).items() >= expected.items()
+    assert dict(reply.fields).items() >= expected.items()
 
 
 async def test_each_call_is_an_event(house: House) -> None:
@@ -213,7 +213,7 @@ async def test_a_list_that_nobody_reads_holds_nobody_up(house: House) -> None:
     listing, other = house.userdb.iterate(), house.userdb.iterate()
     assert len(await complete(listing.piece())) == PIECE
     for number in range(1, 4):
-        _, fields, _ = await house.lookup("t")
+        fields = (await house.lookup("t")).fields
         assert dict(fields)["calls"] == str(number)
     assert (await complete(other.piece()))[0] == "user1"
     rest = await names(listing)
@@ -250,13 +250,13 @@ async def test_an_error_comes_back_with_its_text_and_costs_no_worker(house: Hous
     """The script's author finds file and line."""
     with pytest.raises(ScriptError, match=r"auth.lua:\d+: boom"):
         await house.lookup("raise")
-    _, fields, _ = await house.lookup("t")
+    fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "2"
 
 
 async def test_a_hash_over_the_limit_is_not_begun(house: House) -> None:
     """The limits of the configuration hold in workers too."""
-    _, fields, _ = await house.lookup("dear")
+    fields = (await house.lookup("dear")).fields
     why = "a PBKDF2 round count of 101 is more than the 100 that hashes.pbkdf2_rounds allows"
     assert dict(fields) == {"code": "-1.0", "why": why}
 
@@ -279,7 +279,7 @@ async def test_a_slow_hash_keeps_no_worker_busy(house: House) -> None:
         assert (await house.lookup("t")).result is PassdbResult.OK
         assert answers == []
         go_on.set()
-    assert [dict(fields) for _, fields, _ in answers] == [{"code": "0.0"}] * 5
+    assert [dict(reply.fields) for reply in answers] == [{"code": "0.0"}] * 5
     assert house.pool.size == 1
 
 
@@ -413,7 +413,7 @@ async def test_a_worker_that_dies_costs_its_own_call(house: House) -> None:
 async def test_a_worker_that_has_grown_makes_room_for_a_fresh_one(house: House) -> None:
     """After its reply, so nobody loses a call."""
     await house.lookup("grow")
-    _, fields, _ = await house.lookup("t")
+    fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "1"
 
 
@@ -518,14 +518,14 @@ async def test_a_worker_whose_call_waits_for_a_service_takes_the_next(house: Hou
     statuses: list[str | None] = []
 
     async def fetch() -> None:
-        _, fields, _ = await house.lookup("/gate")
+        fields = (await house.lookup("/gate")).fields
         statuses.append(dict(fields)["status"])
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(fetch)
         await asked(house.backend, 20)
-        _, fields, _ = await house.lookup("t")
+        fields = (await house.lookup("t")).fields
         assert dict(fields)["calls"] == "21"
         assert statuses == []
         house.backend.gate.set()
@@ -542,7 +542,7 @@ async def test_what_happened_to_a_request_comes_back_with_its_answer(house: Hous
 
 async def test_what_does_not_fit_in_one_message_travels_in_pieces(house: House) -> None:
     """A request of 200 kB and an answer of 500 kB."""
-    _, fields, _ = await house.lookup("/big")
+    fields = (await house.lookup("/big")).fields
     assert dict(fields)["size"] == "500000"
 
 
@@ -560,7 +560,7 @@ async def test_a_worker_that_dies_takes_its_waiting_calls_along(house: House) ->
         await asked(house.backend, 2)
         with pytest.raises(ScriptError, match="died unexpectedly"):
             await house.lookup("die")
-    _, fields, _ = await house.lookup("t")
+    fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "1"
 
 
@@ -569,7 +569,7 @@ async def test_a_call_that_waits_too_long_fails_and_its_worker_lives_on(house: H
     """Nothing blocks it, so there is nothing to kill."""
     with pytest.raises(ScriptError, match="took longer than 3 s"):
         await house.lookup("/slow")
-    _, fields, _ = await house.lookup("t")
+    fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "2"
 
 
@@ -582,6 +582,6 @@ async def test_a_waiting_call_that_is_given_up_frees_its_place(house: House) -> 
             await asked(house.backend, 1)
             scope.cancel()
     assert house.pool._calls == {}
-    _, fields, _ = await house.lookup("t")
+    fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "2"
     assert [line for line in house.log if line[1] == "db-lua: answered"] == []
