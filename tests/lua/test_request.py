@@ -228,6 +228,24 @@ def test_a_template_fills_in_values_as_they_are(bench: Bench, dialect: Dialect, 
     )
 
 
+@pytest.mark.parametrize(
+    ("dialect", "template", "problem"),
+    [
+        (V23, "%{if;x;==;1;a;b}", "if: x (lhs) is not a number"),
+        (V24, "%{user | hex}", "hex: Input is not a number"),
+        (V24, "%{nosuch}", "Unknown variable 'nosuch'"),
+        (V24, "%{user", "syntax error, unexpected end of file, expecting CCBRACE or PIPE"),
+    ],
+)
+def test_a_template_that_cannot_be_expanded_is_an_error(
+    bench: Bench, dialect: Dialect, template: str, problem: str
+) -> None:
+    """Which names it; but to 2.3 an unknown variable is just text."""
+    body = f"return select(2, pcall(req.var_expand, req, '{template}'))"
+    assert bench.evaluate(body, dialect=dialect) == f"var_expand({template}) failed: {problem}"
+    assert bench.evaluate("return req:var_expand('%{nosuch}')", dialect=V23) == "UNSUPPORTED_VARIABLE_nosuch"
+
+
 def test_weak_schemes_in_2_4(bench: Bench):
     """Refused there unless allowed, with 2.4's text; 2.3 has no such rule."""
     body = "return req:password_verify('{PLAIN-MD5}1a1dc91c907325c69271ddf0c944bc72', 'pass')"

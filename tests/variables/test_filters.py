@@ -170,6 +170,12 @@ def test_times_that_are_none_are_refused(text: str, expected: str) -> None:
     assert str(caught.value) == expected
 
 
+def test_a_variable_goes_before_a_filter_of_its_name() -> None:
+    """But only in front; behind it there are filters."""
+    template = compile_template("%{upper}/%{user | upper}/%{literal('x')}", Dialect.V2_4)
+    assert template.expand(Table(upper="mine", user="joe")) == "mine/JOE/x"
+
+
 def test_a_modulo_of_binary_input_by_zero_is_no_crash() -> None:
     """A failure on binary input is the empty text, as with every other filter."""
     assert expand("%{user | md5 % 0}") == ""

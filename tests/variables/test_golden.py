@@ -1,6 +1,7 @@
 """Is it Dovecot's answer? Every template a real 2.3 and a real 2.4 were asked about, for two requests."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,17 @@ def test_a_listed_difference_is_one(dialect: Dialect, reason: str) -> None:
     pieces = DIFFERENT[dialect][reason]
     cases = [case for of, case in ALL if of == dialect and any(piece in case["template"] for piece in pieces)]
     assert any(expected != given for case in cases for expected, given in [outcomes(dialect, "full", case)])
+
+
+RULES = Path(__file__).parents[2] / "docs/rules/variables.md"
+ITEMS = re.findall(r"^- .*(?:\n  .*)*", RULES.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("item", [item for item in ITEMS if "test_golden.py" in item], ids=lambda item: item[:40])
+def test_an_example_of_a_rule_was_asked_of_dovecot(item: str) -> None:
+    """So there is a recorded template that would tell if the rule were broken."""
+    pieces = re.findall(r"`((?:[^`/]|/(?!test_))+)`", item)
+    recorded = [case["template"] for _, case in ALL]
+    examples = [piece for piece in pieces if piece.startswith("%") and len(piece) > 1]
+    assert [example for example in examples if not any(example in template for template in recorded)] == []
+    assert examples or any(piece in template for piece in pieces for template in recorded)

@@ -2,6 +2,9 @@
 
 import os
 import re
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -119,6 +122,62 @@ def test_a_provider_of_2_4_has_the_form_dovecot_gives_it(name: str, request_: Au
     assert re.fullmatch(PATTERNS[name], value)
     with pytest.raises(KeyError):
         request_variables(request_, Dialect.V2_3).lookup(name)
+
+
+def test_the_clock_is_local(request_: AuthRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day and an hour are those of the time zone."""
+    names = ("date:year", "date:month", "date:day", "time:hour")
+    variables = request_variables(request_, Dialect.V2_4)
+
+    def told(zone: str) -> list[str | None]:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        return [variables.lookup(name) for name in names]
+
+    try:
+        monkeypatch.setattr(time, "strftime", partial(_at, 1735689599))  # a second before 2025 in UTC
+        assert told("UTC") == ["2024", "12", "31", "23"]
+        assert told("XXX-1") == ["2025", "01", "01", "00"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def _at(second: int, format: str, *, strftime: Callable[..., str] = time.strftime) -> str:
+    return strftime(format, time.localtime(second))
+
+
+def test_the_host_has_a_name_in_2_3(request_: AuthRequest) -> None:
+    """Beside uid and gid, which a recording holds."""
+    text = compile_template("%{hostname}", Dialect.V2_3).expand(request_variables(request_, Dialect.V2_3))
+    assert text == os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("%u", "%{user}"),
+        ("%n", "%{user | username}"),
+        ("%d", "%{user | domain}"),
+        ("%s", "%{protocol}"),
+        ("%r", "%{remote_ip}"),
+        ("%l", "%{local_ip}"),
+        ("%w", "%{password}"),
+        ("%Lu", "%{user | lower}"),
+        ("%{if;%{user};eq;Joe@Example.org;x;y}", "%{user | if('eq', 'Joe@Example.org', 'x', 'y')}"),
+        ("%{if;%{user};eq;b;x;y}", "%{user | if('eq', 'b', 'x', 'y')}"),
+        ("%{sha256:user}", "%{user | sha256}"),
+        ("%{passdb:plan:d}", "%{passdb:plan | default('d')}"),
+        ("%{passdb:nosuch:d}", "%{passdb:nosuch | default('d')}"),
+    ],
+)
+def test_what_2_3_says_2_4_says_otherwise(old: str, new: str, request_: AuthRequest) -> None:
+    """The same text of two templates."""
+    asked = AuthRequest("imap", mech="PLAIN", params={"rip": "192.0.2.7", "lip": "192.0.2.1"})
+    asked.user, asked.password, asked.passdb_fields = request_.user, request_.password, request_.passdb_fields
+    said = compile_template(old, Dialect.V2_3).expand(request_variables(asked, Dialect.V2_3))
+    assert said == compile_template(new, Dialect.V2_4).expand(request_variables(asked, Dialect.V2_4))
+    assert said
 
 
 def test_what_is_generated_differs_each_time(request_: AuthRequest) -> None:
