@@ -143,11 +143,48 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel):
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
 
 
+COMPILED = [
+    Path(name.removeprefix("/")).with_suffix("")
+    for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "hooks"
+    ]["mypyc"]["include"]
+]
+"""The modules that are compiled in wheels."""
+
+
 def test_what_is_compiled_is_there():
     """A module that moves is still compiled."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    hook = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]
-    assert [path for path in hook["include"] if not (ROOT / path.lstrip("/")).is_file()] == []
+    assert [module for module in COMPILED if module not in MODULES] == []
+
+
+def classes_in(module: Path) -> dict[str, list[str]]:
+    """The classes of *module* and the names of their bases."""
+    tree = ast.parse((ROOT / module).with_suffix(".py").read_bytes())
+    return {
+        node.name: [ast.unparse(base) for base in node.bases] for node in tree.body if isinstance(node, ast.ClassDef)
+    }
+
+
+def test_below_a_compiled_class_are_compiled_ones():
+    """To make an object of another ends in a `TypeError`, in wheels alone."""
+    built = {
+        name: module for module in COMPILED for name, bases in classes_in(module).items() if "Protocol" not in bases
+    }
+    foreign = [
+        f"{module}: {name}({base})"
+        for module in MODULES
+        if module not in COMPILED
+        for name, bases in classes_in(module).items()
+        for base in bases
+        if base in built and not is_exception(base, built)
+    ]
+    assert foreign == []
+
+
+def is_exception(name: str, built: dict[str, Path]) -> bool:
+    """Whether the compiled class *name* is an exception, below which there may be any."""
+    bases = classes_in(built[name])[name] if name in built else [name]
+    return name.endswith(("Error", "Exception")) or any(is_exception(base, built) for base in bases if base != name)
 
 
 def test_the_wheel_brings_the_command(wheel):
