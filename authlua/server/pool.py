@@ -144,6 +144,8 @@ class _Process:
         self._number = 0
         self._used = 0.0
         self._stands_back = False
+        self._full = trio.Lock()
+        """Held while an answer waits until the worker has read others."""
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -167,14 +169,21 @@ class _Process:
         """Send what a call waits for."""
         for piece in pieces(number, value):
             frame = marshal.dumps(piece)
-            while True:
-                try:
-                    self._sock.send(frame)
-                    break
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._sock)
-                except (OSError, trio.ClosedResourceError):
-                    return  # it is gone, which is heard of elsewhere
+            try:
+                if self._full.locked() or not self._sent(frame):
+                    async with self._full:  # of many answers, one waits for room
+                        while not self._sent(frame):
+                            await trio.lowlevel.wait_writable(self._sock)
+            except (OSError, trio.ClosedResourceError):
+                return  # it is gone, which is heard of elsewhere
+
+    def _sent(self, frame: bytes) -> bool:
+        """Whether there was room for *frame*."""
+        try:
+            self._sock.send(frame)
+        except BlockingIOError:
+            return False
+        return True
 
     def watch(self, number: int, now: float) -> None:
         """It is at work on call *number*: let it stand back when that takes too much of the processor."""

@@ -1,7 +1,9 @@
 """Workers: real processes, and what scripts may do to them."""
 
 import contextlib
+import marshal
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -23,8 +25,9 @@ from authlua.secret import Secret
 from authlua.server.core import _plain
 from authlua.server.driving import begin, complete, finish
 from authlua.server.hashing import Hasher
-from authlua.server.pool import Pool, WorkerListing, WorkerPassdb, WorkerUserdb
+from authlua.server.pool import Pool, WorkerListing, WorkerPassdb, WorkerUserdb, _Process
 from authlua.server.ready import Ready
+from authlua.server.worker import MAX_FRAME
 from authlua.server.zygote import Zygote
 from authlua.wishes import Hash, Wish
 from tests.services.backend import Backend
@@ -585,3 +588,24 @@ async def test_a_waiting_call_that_is_given_up_frees_its_place(house: House) -> 
     fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "2"
     assert [line for line in house.log if line[1] == "db-lua: answered"] == []
+
+
+async def test_answers_for_a_worker_that_reads_none_wait_for_one_another() -> None:
+    """However many there are; all arrive, each whole."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setblocking(False)
+    worker = _Process(Pool.__new__(Pool), 0, ours)
+    parts: dict[int, list[bytes]] = {number: [] for number in range(5)}
+    open_ones = set(parts)
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            for number in parts:
+                nursery.start_soon(worker.answer, number, (True, bytes(1_000_000)))
+            await trio.testing.wait_all_tasks_blocked()
+            while open_ones:
+                await trio.lowlevel.wait_readable(theirs)
+                number, last, piece = marshal.loads(theirs.recv(MAX_FRAME))
+                parts[number].append(piece)
+                if last:
+                    open_ones.remove(number)
+    assert {(True, bytes(1_000_000))} == {marshal.loads(b"".join(pieces)) for pieces in parts.values()}
