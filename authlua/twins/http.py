@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from authlua.twins.operations import Steps, Waits, begin
-from authlua.twins.sockets import TIMEOUT, Answer, Sockets, Tcp
+from authlua.twins.operations import READ, Steps, Waits, begin
+from authlua.twins.sockets import TIMEOUT, Answer, Sockets, Tcp, error_text, wait
 
 _HEAD = re.compile(rb"(HTTP/[^\n]*)\n((?:[^\r\n][^\n]*\n)*)\r?\n")
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,7})\r?\n(?!.*\ncontent-length:)", re.IGNORECASE | re.DOTALL)
@@ -43,7 +43,7 @@ class Http:
         try:
             found = yield from self._sockets.find(host, port, 0)
         except OSError as error:
-            return None, self._sockets.text(error)
+            return None, error_text(error)
         ok, *problem = yield from tcp.connect(found, deadline)
         if ok is None:
             tcp.close()
@@ -53,6 +53,8 @@ class Http:
             tcp.close()
             return None, problem[0]
         deadline = tcp.deadline
+        if tcp.sock is not None:
+            yield from wait(tcp.sock, READ, deadline)  # it cannot be there yet
         while (head := _HEAD.match(tcp.buffer)) is None:
             trouble = yield from tcp.more(deadline)
             if trouble is not None:

@@ -163,8 +163,9 @@ class Tcp(Resource):
                     self.sock.setblocking(False)
                 number = self.sock.connect_ex(address)
                 if number == errno.EINPROGRESS:
-                    # on this machine it is done already
-                    if not (yield from _ready(self.sock, WRITE, deadline)):
+                    number = self.sock.connect_ex(address)  # on this machine it is done already
+                if number == errno.EALREADY:
+                    if not (yield from wait(self.sock, WRITE, deadline)):
                         problem = TIMEOUT
                         continue
                     number = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -280,12 +281,6 @@ def wait(sock: socket.socket, events: int, deadline: float) -> Generator[Want, b
     return (yield Until(sock.fileno(), events, deadline))
 
 
-def _ready(sock: socket.socket, events: int, deadline: float) -> Generator[Want, bool, bool]:
-    """The same for what may be ready without any waiting."""
-    want = Until(sock.fileno(), events, now())
-    return want.now() or (yield from wait(sock, events, deadline))
-
-
 _FLAGS = {
     b"keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
     b"reuseaddr": (socket.SOL_SOCKET, socket.SO_REUSEADDR),
@@ -376,8 +371,6 @@ class Sockets:
             "lookup_host": self.lookup_host,
             "host_name": lambda: socket.gethostname().encode(),
         }
-
-    text = staticmethod(error_text)
 
     def connect(self, call: int | None, tcp: Tcp, host: bytes, port: bytes) -> Answer:
         """Connect *tcp*."""
