@@ -45,7 +45,9 @@ def parse_url(text: str) -> Url:
     # most requests of a script go to one place
     match = _USUAL.fullmatch(text)
     if match is not None:
-        return _place(match[1])._replace(target=(match[2] or "/") + (match[3] or ""))
+        where, path, query = match.groups()
+        secure, host, port, _, userinfo = _place(where)
+        return Url(secure, host, port, (path or "/") + (query or ""), userinfo)
     scheme, colon, rest = text.partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise ValueError("Relative HTTP URL not allowed")

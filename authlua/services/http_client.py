@@ -28,8 +28,17 @@ from typing import Any, NamedTuple
 import trio
 
 from authlua.services import dns
-from authlua.services.errands import Watcher, attached
-from authlua.services.http_codec import BadRequest, BadResponse, Header, Limits, ResponseReader, encode_request
+from authlua.services.errands import Attached, Watcher, attached
+from authlua.services.http_codec import (
+    BadRequest,
+    BadResponse,
+    Header,
+    Limits,
+    ResponseReader,
+    encode_headers,
+    encode_line,
+    encode_request,
+)
 from authlua.services.http_tls import BadOptions, TlsOptions, suite_allowed, tls_contexts
 from authlua.services.rawlog import Rawlog
 from authlua.urls import Url, parse_url
@@ -176,11 +185,12 @@ def exchange(
     options: bytes, method: bytes, url: bytes, payload: bytes | None, expect: bool, headers: bytes, number: int = 0
 ) -> "Exchange | None":
     """The same as an errand, if there is a connection for it."""
-    if attached.get(None) is None or number or (expect and payload):
+    place = attached.get(None)
+    if place is None or number or (expect and payload):
         return None
     client = _client(options)
     request = _request(method, url, payload, expect, headers)
-    return Exchange(client, request) if client.has_idle(request.url) else None
+    return Exchange(client, request, place) if client.has_idle(request.url) else None
 
 
 def _client(options: bytes) -> "Client":
@@ -417,6 +427,9 @@ class Client:
         self._addresses: dict[str, tuple[float, list[str]]] = {}
         self._waiting: deque[tuple[float, Exchange]] = deque()
         self._alarm = trio.CancelScope()
+        self._usual: tuple[bool, str, int, str | None, int] | None = None
+        """Where the last request without headers or payload of its own went, and in which second."""
+        self._usual_headers = b""
 
     def patience(self, method: str) -> tuple[int, float]:
         """How often a request is sent at most, and how many seconds each time may take."""
@@ -701,6 +714,21 @@ class Client:
         """Whether a request for *url* is a proxy's to answer, and does not go through a tunnel."""
         return self._proxied and not (url.secure and self._options.proxy_ssl_tunnel)
 
+    def head(self, request: Request) -> bytes:
+        """All of *request* but its payload. Raises `BadRequest`.
+
+        Only the first line of most requests is another than that of the last.
+        """
+        line = encode_line(request.method, request.url.target)
+        if request.payload is not None or request.headers or request.method not in ("GET", "HEAD"):
+            return line + encode_headers(self.headers(request))
+        url = request.url
+        usual = (url.secure, url.host, url.port, url.userinfo, int(time()))
+        if self._usual != usual:
+            self._usual_headers = encode_headers(self.headers(request))
+            self._usual = usual
+        return line + self._usual_headers
+
     def headers(self, request: Request, *, expecting: bool = False) -> list[Header]:
         """What Dovecot sends, in its order; then what the script added."""
         url, payload = request.url, request.payload
@@ -879,23 +907,23 @@ class _Submission:
         request = self._request
         if self._attempts == 1:
             self._sent = trio.current_time()
-        while True:
+        again = True
+        while again:
             connection = await self._client.connection(request.url, self._timeout)
             try:
                 response, problem = await self._ask(connection, request)
+                again = False
             except _Lost:
                 connection.close()
                 # whether the server had seen the request is not known, so only what may be repeated is
-                if connection.used and request.method in _REPEATABLE:
-                    self._note("Resubmitting request")
-                    continue
-                raise
+                if not connection.used or request.method not in _REPEATABLE:
+                    raise
+                self._note("Resubmitting request")
             except BaseException:
                 connection.close()
                 raise
             finally:
                 self._notes += connection.problems()
-            break
         if response.reusable and not (problem or connection.owing or response.status == 408):
             self._client.keep(request.url, connection)
         else:
@@ -990,6 +1018,7 @@ class Exchange(Errand):
     __slots__ = (
         "_client",
         "_connection",
+        "_place",
         "_queued",
         "_report",
         "_request",
@@ -999,9 +1028,10 @@ class Exchange(Errand):
         "deadline",
     )
 
-    def __init__(self, client: Client, request: Request) -> None:
+    def __init__(self, client: Client, request: Request, place: Attached) -> None:
         self._client = client
         self._request = request
+        self._place = place
         self._response: ResponseReader
         self._report: Callable[[Outcome], None] | None = None
         self._connection: _Connection | None = None
@@ -1019,7 +1049,7 @@ class Exchange(Errand):
         self._report = report
         request, client = self._request, self._client
         try:
-            data = encode_request(request.method, request.url.target, client.headers(request))
+            data = client.head(request)
         except BadRequest as error:
             self._tell(given_up(ABORTED, f"Request cannot be sent: {error}"))
             return
@@ -1115,9 +1145,7 @@ class Exchange(Errand):
         report, self._report = self._report, None
         if report is not None:
             report(Outcome(tuple(answer)))
-            place = attached.get(None)
-            if place is not None:
-                place.batch_done()
+            self._place.batch_done()
 
     def _go_on(self, first: Answer | _Lost | None) -> None:
         self._scope = trio.CancelScope()

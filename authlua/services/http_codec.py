@@ -26,15 +26,25 @@ class BadResponse(Exception):
 
 def encode_request(method: str, target: str, headers: Sequence[Header]) -> bytes:
     """The head of a request. Raises `BadRequest`."""
+    return encode_line(method, target) + encode_headers(headers)
+
+
+def encode_line(method: str, target: str) -> bytes:
+    """The first line of a request. Raises `BadRequest`."""
     if not _NAME.fullmatch(method) or not _TARGET.fullmatch(target):
         raise BadRequest("illegal request line")
+    return f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
+
+
+def encode_headers(headers: Sequence[Header]) -> bytes:
+    """The rest of a request's head, with the empty line. Raises `BadRequest`."""
     for name, value in headers:
         if not _NAME.fullmatch(name):
             raise BadRequest(f"illegal header name {name!r}")
         if not _VALUE.fullmatch(value):
             raise BadRequest(f"illegal value of header {name}")
     lines = [f"{name}: {value}\r\n" for name, value in headers]
-    return f"{method} {target} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1", "replace")
+    return f"{''.join(lines)}\r\n".encode("latin-1", "replace")
 
 
 class Limits:
@@ -71,7 +81,7 @@ class _Message:
 
     def __init__(self, bodyless: bool) -> None:
         self.bodyless = bodyless
-        self.parser: httptools.HttpResponseParser
+        self.parser: httptools.HttpResponseParser | None = None
         self.too_much = False
         """Something came behind the final response."""
         self.final = self.complete = self.continued = self.keep_alive = False
@@ -105,12 +115,14 @@ class _Message:
     def on_headers_complete(self) -> None:
         if self.final:
             return
-        status = self.parser.get_status_code()
+        parser = self.parser
+        assert parser is not None, "it is there until the answer is complete"
+        status = parser.get_status_code()
         if status >= 200:
             self.final = True
             self.status = status
             self.complete = self.bodyless
-            self.keep_alive = self.parser.should_keep_alive()
+            self.keep_alive = parser.should_keep_alive()
         else:
             self.continued = True
 
@@ -157,7 +169,7 @@ class ResponseReader:
             self._check(message.fields)
             self._head_seen = message.final
         if message.complete:
-            del message.parser  # the two know each other
+            message.parser = None  # the two know each other
 
     def end(self) -> bool:
         """The server has closed the connection; whether that was how the answer ends."""
