@@ -16,7 +16,7 @@ def test_events_log_info_without_verbose_and_debug_only_when_told(bench: Bench):
     assert bench.texts == ["i", "i"]
     bench.lines.clear()
     bench.evaluate(body, debug=True)
-    assert bench.texts == ["d", "i", "d", "i"]
+    assert bench.texts == ["Calling auth_passdb_lookup", "d", "i", "d", "i"]
     bench.lines.clear()
     bench.evaluate(body, request=login(debug=True))
     assert bench.texts == ["d", "i", "i"]
