@@ -252,7 +252,7 @@ class MasterClient:
 
 
 def plain(reply: str) -> str:
-    """Fields in the order of their names, as doveconf 2.4 prints them; without the empty ones of 2.3."""
+    """Fields in the order of their names, as those of a Lua table come in any; without the empty ones of 2.3."""
     word, *fields = reply.split("\t")
     return " ".join([word, *sorted(filter(None, fields))])
 
