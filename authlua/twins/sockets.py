@@ -128,9 +128,12 @@ class Tcp(Resource):
         if self.sock is None:
             return None, os.strerror(errno.EBADF).encode()
         try:
-            address, port, *_ = which(self.sock)
+            name = which(self.sock)
         except OSError as error:
             return None, error_text(error)
+        if isinstance(name, str):  # a path
+            return (name.encode(),)
+        address, port, *_ = name
         return address.encode(), str(port).encode(), _NAMES.get(self._family, b"unspec")
 
     def family(self) -> bytes:

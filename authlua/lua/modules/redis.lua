@@ -7,7 +7,7 @@
 local core = ...
 local host, waited, holder = core.host, core.waited, core.holder
 local socket, unix, url = core.twin("socket"), core.twin("socket.unix"), core.twin("socket.url")
-local assert, error, getmetatable, ipairs, next, pairs = assert, error, getmetatable, ipairs, next, pairs
+local assert, error, ipairs, next, pairs = assert, error, ipairs, next, pairs
 local pcall, rawget, select, setmetatable, tonumber = pcall, rawget, select, setmetatable, tonumber
 local tostring, type, unpack = tostring, type, table.unpack or unpack
 local concat, coroutine = table.concat, coroutine

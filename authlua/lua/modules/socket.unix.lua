@@ -17,6 +17,9 @@ client.__kind, client.__as = "unixstream{client}", "tcp{client}"
 
 function master.connect(...)
   local self = ...
+  if core.kinds[self] ~= master then
+    error("calling 'connect' on bad self (unixstream{master} expected)", 2)
+  end
   local ok, problem = waited(host.tcp_connect(holder(), self, check.string((select(2, ...)), 2, "connect", select("#", ...)), "0"))
   if ok then
     core.object(self, client)
@@ -24,6 +27,7 @@ function master.connect(...)
   end
   return ok, problem
 end
+client.connect = master.connect
 
 local function stream()
   return core.object(host.tcp_new("unix"), master)

@@ -21,6 +21,8 @@ local function shown(value)
     return "{" .. table.concat(words, " ") .. "}"
   elseif type(value) == "function" then
     return "function"
+  elseif type(value) == "number" and value % 1 == 0 then
+    return ("%d"):format(value)  -- Lua 5.1, the other side, has no integers
   end
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
 end
@@ -61,6 +63,18 @@ fails("refused", redis.connect, "redis://HOST:CLOSED")
 fails("no path", redis.connect, "unix:///nosuch/redis")
 fails("no host", redis.connect, "no.such.invalid", PORT)
 fails("scheme", redis.connect, "http://HOST:PORT")
+
+-- a socket with a path
+local unix = require("socket.unix")
+local path = unix()
+show("path", type(unix), type(unix.stream), type(path), (tostring(path):gsub(":.*", "")))
+show("no path", path:connect("/nosuch/redis"))
+path = unix.tcp()
+show("connect", path:connect("PATH"), (tostring(path):gsub(":.*", "")), path:getsockname(), path.getpeername, path.getfamily)
+show("settimeout", path:settimeout(5), path:getfd() > 2, path:dirty())
+show("talk", path:send("PING\r\n"), path:receive(), path:setoption("keepalive", true))
+fails("connect", function() path:connect("PATH") end)
+show("close", path:close(), path:close())
 
 -- keys and strings
 show("flush", c:flushdb(), c:dbsize(), c:randomkey())
