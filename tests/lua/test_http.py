@@ -5,6 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
 from tests.services.backend import Backend, Tls
 
 BOTH = pytest.mark.parametrize("dialect", [Dialect.V2_3, Dialect.V2_4])
+EACH = pytest.mark.parametrize(
+    ("kind", "dialect"),
+    [
+        pytest.param(Dovecot23, Dialect.V2_3, marks=pytest.mark.dovecot, id="2.3"),
+        pytest.param(Dovecot24, Dialect.V2_4, marks=pytest.mark.dovecot24, id="2.4"),
+    ],
+)
+"""A Dovecot, and its dialect."""
 LATER = ("PROBE meta request", "PROBE get_event", "PROBE setting dns_client_timeout")
 """authlua's 2.4 has what came with 2.4.3, after the 2.4.1 that is asked here: events of requests, settings of DNS."""
 
@@ -49,26 +58,29 @@ def probes(log: str) -> list[str]:
     return [re.sub(r":[0-9]{5}\b", ":port", re.sub(r"\S*auth\.lua", "auth.lua", line)) for line in lines]
 
 
-@pytest.mark.parametrize(
-    ("kind", "dialect"),
-    [
-        pytest.param(Dovecot23, Dialect.V2_3, marks=pytest.mark.dovecot, id="2.3"),
-        pytest.param(Dovecot24, Dialect.V2_4, marks=pytest.mark.dovecot24, id="2.4"),
-    ],
-)
-def test_requests_answers_and_refusals_are_those_of_dovecot(kind: type[Dovecot], dialect: Dialect, bench: Bench):
-    """Options, URLs, what is sent, every status, redirects, retries, what goes wrong: line by line."""
+@contextmanager
+def asked(kind: type[Dovecot], text: str) -> Iterator[Dovecot]:
+    """A Dovecot whose script *text* has run for one login, to the line ``PROBE end``."""
     if reason := why_not(kind.series):
         pytest.skip(reason)
     with (
-        Backend() as backend,
-        kind(script(backend), auth_failure_delay="0", auth_debug="no") as dovecot,
+        kind(text, auth_failure_delay="0", auth_debug="no") as dovecot,
         RawConnection.connect(dovecot.sockets["client"]) as client,
     ):
+        (dovecot.directory / "raw").mkdir()
+        (dovecot.directory / "raw").chmod(0o777)
         client.handshake(pid=4242)
         response = base64.b64encode(b"\0alice\0pass").decode()
         client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
-        theirs = probes(dovecot.wait_for_log("PROBE end"))
+        dovecot.wait_for_log("PROBE end")
+        yield dovecot
+
+
+@EACH
+def test_requests_answers_and_refusals_are_those_of_dovecot(kind: type[Dovecot], dialect: Dialect, bench: Bench):
+    """Options, URLs, what is sent, every status, redirects, retries, what goes wrong: line by line."""
+    with Backend() as backend, asked(kind, script(backend)) as dovecot:
+        theirs = probes(dovecot.log())
     with Backend() as backend:
         trio.run(complete, bench.passdb(script(backend), dialect).lookup(login()))
     ours = probes("\n".join(bench.texts))
@@ -186,38 +198,20 @@ def recorded(directory: Path, kind: str, port: int) -> list[str]:
     return data.replace("GET http://127.0.0.1:port/ ", "GET / ").splitlines()
 
 
-@pytest.mark.parametrize(
-    ("kind", "dialect"),
-    [
-        pytest.param(Dovecot23, Dialect.V2_3, marks=pytest.mark.dovecot, id="2.3"),
-        pytest.param(Dovecot24, Dialect.V2_4, marks=pytest.mark.dovecot24, id="2.4"),
-    ],
-)
+@EACH
 def test_debug_lines_and_raw_logs_are_those_of_dovecot(
     kind: type[Dovecot], dialect: Dialect, bench: Bench, tmp_path: Path
 ):
     """What is told of a request, and what goes over its connection; one by one, as it happens."""
-    if reason := why_not(kind.series):
-        pytest.skip(reason)
-    with Backend() as backend:
-        text = DEBUG.replace("PORT", str(backend.port))
-        with (
-            kind(text, auth_failure_delay="0", auth_debug="no") as dovecot,
-            RawConnection.connect(dovecot.sockets["client"]) as client,
-        ):
-            (dovecot.directory / "raw").mkdir()
-            (dovecot.directory / "raw").chmod(0o777)
-            client.handshake(pid=4242)
-            response = base64.b64encode(b"\0alice\0pass").decode()
-            client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
-            theirs = told(dovecot.wait_for_log("PROBE end").splitlines(), backend.port)
-            their_traffic = [recorded(dovecot.directory / "raw", kind, backend.port) for kind in ("in", "out")]
+    with Backend() as backend, asked(kind, DEBUG.replace("PORT", str(backend.port))) as dovecot:
+        theirs = told(dovecot.log().splitlines(), backend.port)
+        their_traffic = [recorded(dovecot.directory / "raw", way, backend.port) for way in ("in", "out")]
     with Backend() as backend:
         text = DEBUG.replace("PORT", str(backend.port))
         (tmp_path / "raw").mkdir()
         trio.run(complete, bench.passdb(text, dialect).lookup(login()))
     ours = told(bench.texts, backend.port)
-    our_traffic = [recorded(tmp_path / "raw", kind, backend.port) for kind in ("in", "out")]
+    our_traffic = [recorded(tmp_path / "raw", way, backend.port) for way in ("in", "out")]
     assert ours == theirs
     assert our_traffic == their_traffic
 
@@ -259,27 +253,11 @@ def sent(backend: Backend) -> list[bytes]:
     return [re.sub(rb"Date: [^\r]*", b"Date: now", request) for request in backend.requests]
 
 
-@pytest.mark.parametrize(
-    ("kind", "dialect"),
-    [
-        pytest.param(Dovecot23, Dialect.V2_3, marks=pytest.mark.dovecot, id="2.3"),
-        pytest.param(Dovecot24, Dialect.V2_4, marks=pytest.mark.dovecot24, id="2.4"),
-    ],
-)
+@EACH
 def test_proxies_are_asked_as_dovecot_asks_them(kind: type[Dovecot], dialect: Dialect, bench: Bench):
     """For a page, with and without a login; for a tunnel; and for what TLS should hide, if a script wants that."""
-    if reason := why_not(kind.series):
-        pytest.skip(reason)
-    with Backend() as backend:
-        text = PROXY.replace("PORT", str(backend.port))
-        with (
-            kind(text, auth_failure_delay="0", auth_debug="no") as dovecot,
-            RawConnection.connect(dovecot.sockets["client"]) as client,
-        ):
-            client.handshake(pid=4242)
-            response = base64.b64encode(b"\0alice\0pass").decode()
-            client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
-            theirs = probes(dovecot.wait_for_log("PROBE end"))
+    with Backend() as backend, asked(kind, PROXY.replace("PORT", str(backend.port))) as dovecot:
+        theirs = probes(dovecot.log())
     with Backend() as other:
         trio.run(complete, bench.passdb(PROXY.replace("PORT", str(other.port)), dialect).lookup(login()))
     assert sent(other) == sent(backend)
@@ -315,19 +293,11 @@ function auth_userdb_lookup() return 1, {} end
 @pytest.mark.dovecot24
 def test_tls_is_as_with_dovecot(bench: Bench, tmp_path: Path):
     """What there is to set, with a server that has TLS 1.2 and one cipher; and what is nothing."""
-    if reason := why_not("2.4"):
-        pytest.skip(reason)
     with Tls(tmp_path) as backend:
         backend.only("ECDHE-ECDSA-AES256-GCM-SHA384")
         text = TLS.replace("PORT", str(backend.port))
-        with (
-            Dovecot24(text, auth_failure_delay="0", auth_debug="no") as dovecot,
-            RawConnection.connect(dovecot.sockets["client"]) as client,
-        ):
-            client.handshake(pid=4242)
-            response = base64.b64encode(b"\0alice\0pass").decode()
-            client.send(f"AUTH\t1\tPLAIN\tservice=imap\tresp={response}\n".encode())
-            theirs = probes(dovecot.wait_for_log("PROBE end"))
+        with asked(Dovecot24, text) as dovecot:
+            theirs = probes(dovecot.log())
         trio.run(complete, bench.passdb(text, Dialect.V2_4).lookup(login()))
     assert probes("\n".join(bench.texts)) == theirs
 

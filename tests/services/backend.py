@@ -230,3 +230,34 @@ class Tls(Backend):
             wrapped.close()
             raise
         return wrapped
+
+
+class Proxy(Backend):
+    """Passes CONNECT on; answers other requests itself."""
+
+    def answer(self, sock: socket.socket, head: bytes, body: bytes) -> bool:
+        method, target, _ = head.split(b"\r\n")[0].split(b" ")
+        if method != b"CONNECT":
+            return super().answer(sock, head, body)
+        host, _, port = target.decode().partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=_pass_on, args=(there, sock))
+            back.start()
+            _pass_on(sock, there)
+            back.join()
+        return False
+
+
+class SecureProxy(Proxy, Tls):
+    """The same over TLS."""
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    """Hand on what comes, until one of them ends."""
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the other one is gone

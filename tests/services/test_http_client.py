@@ -1,7 +1,6 @@
 """The HTTP client of scripts: connections, time, TLS, proxies. Its words are compared with Dovecot in tests/lua."""
 
 import json
-import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import trio
 
 from authlua.services.http_client import Answer, submit
 from authlua.urls import parse_url
-from tests.services.backend import Backend, Tls
+from tests.services.backend import Backend, Proxy, Tls
 
 
 @pytest.fixture
@@ -177,25 +176,6 @@ async def test_protocol_and_ciphers_are_those_that_were_asked_for(
 
 
 # -- proxies
-
-
-class Proxy(Backend):
-    """Passes CONNECT on; answers other requests itself."""
-
-    def answer(self, sock: socket.socket, head: bytes, body: bytes) -> bool:
-        method, target, _ = head.split(b"\r\n")[0].split(b" ")
-        if method != b"CONNECT":
-            return super().answer(sock, head, body)
-        host, _, port = target.decode().partition(":")
-        with socket.create_connection((host, int(port))) as there:
-            sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-            other = {sock: there, there: sock}
-            while True:
-                for ready in select.select(list(other), (), ())[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return False
-                    other[ready].sendall(data)
 
 
 async def test_requests_go_through_a_proxy(backend: Backend, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import ssl
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import trio
 
 from authlua.services.http_client import Answer, Note, submit
 from authlua.services.http_tls import TlsOptions, tls_contexts
-from tests.services.backend import Backend, Tls
+from tests.services.backend import Backend, SecureProxy, Tls
 
 
 @pytest.fixture
@@ -204,37 +203,10 @@ async def test_a_proxy_may_be_at_a_unix_socket(tmp_path: Path) -> None:
     assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in heads[0]
 
 
-class Tunnel(Tls):
-    """A proxy with TLS: passes CONNECT on, and answers other requests itself."""
-
-    def answer(self, sock: socket.socket, head: bytes, body: bytes) -> bool:
-        method, target, _ = head.split(b"\r\n")[0].split(b" ")
-        if method != b"CONNECT":
-            return super().answer(sock, head, body)
-        host, _, port = target.decode().partition(":")
-        with socket.create_connection((host, int(port))) as there:
-            sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-            back = threading.Thread(target=passed_on, args=(there, sock))
-            back.start()
-            passed_on(sock, there)
-            back.join()
-        return False
-
-
-def passed_on(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes, until it ends."""
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # the other end is gone
-
-
 async def test_a_proxy_may_speak_tls(backend: Backend, tmp_path: Path) -> None:
     """Also around that of a tunnel."""
     (tmp_path / "other").mkdir()
-    with Tunnel(tmp_path) as proxy, Tls(tmp_path / "other") as secure:
+    with SecureProxy(tmp_path) as proxy, Tls(tmp_path / "other") as secure:
         options = {"proxy_url": proxy.url, "ssl_client_require_valid_cert": False}
         assert (await ask(f"{backend.url}/", also=options)).payload == b"hello"
         assert proxy.requests[0].startswith(f"GET {backend.url}/ HTTP/1.1\r\n".encode())
