@@ -19,7 +19,7 @@ def test_events_log_info_without_verbose_and_debug_only_when_told(bench: Bench):
     assert bench.texts == ["Calling auth_passdb_lookup", "d", "i", "d", "i"]
     bench.lines.clear()
     bench.evaluate(body, request=login(debug=True))
-    assert bench.texts == ["d", "i", "i"]
+    assert bench.texts == ["Calling auth_passdb_lookup", "d", "i", "i"]
 
 
 def test_forced_debug_is_inherited_by_later_children(bench: Bench):
