@@ -202,7 +202,7 @@ async def test_nobody_waits_until_the_policy_server_has_heard_of_a_login(tmp_pat
     with socket.create_server(("127.0.0.1", 0)) as silent_server:
         url = f"http://127.0.0.1:{silent_server.getsockname()[1]}/"
         policy = PolicyOptions(url, timeout=1000.0, check_before_auth=False, check_after_auth=False)
-        house = House({"t": {"password": "{PLAIN}pass"}}, policy=policy)
+        house = House({"t": {"password": "{PLAIN}pass"}}, policy=policy, failure_delay=0)
         async with living(tmp_path, house.auth) as server:
             stream = await login(server)
             await stream.send_all(auth(1, "t") + auth(2, "t", "wrong"))
