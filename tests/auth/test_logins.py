@@ -593,6 +593,13 @@ class TestPlain:
         assert isinstance(login(house, "t"), Ok) is ok
         assert [text for level, text in house.log if level == "error"] == []
 
+    @pytest.mark.parametrize("stored", ["{SHA256}zz", "{NOSUCH}x", "{SHA512-CRYPT}$6$a$x", "{PLAIN}pass"])
+    def test_a_deny_passdb_looks_at_no_password(self, stored: str) -> None:
+        """Neither right nor wrong, unreadable nor slow ones."""
+        house = House({"t": {"password": stored}}, {"t": PASS}, placed=[{"deny": True}])
+        assert pairs(login(house, "t"))["code"] == "user_disabled"
+        assert house.log == []
+
     def test_nopassword_lets_any_password_in(self) -> None:
         """Which debugging tells."""
         house = House({"t": {"nopassword": None}}, debug=True)
