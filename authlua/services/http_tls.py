@@ -96,9 +96,9 @@ def _context(options: TlsOptions) -> ssl.SSLContext:
     if options.ssl_client_cert_file:
         key = options.ssl_client_key_file or None
         try:
-            # asked for a password, OpenSSL would ask on the terminal
+            # without a function for it, OpenSSL asks for a password on the terminal
             context.load_cert_chain(options.ssl_client_cert_file, key, lambda: options.ssl_client_key_password)
-        except ssl.SSLError as error:
+        except (OSError, ValueError) as error:  # the latter when the password is too long
             raise BadOptions(
                 f"{_PROBLEM}: Can't load SSL certificate (ssl_client_cert_file setting): {error}"
             ) from error
@@ -134,7 +134,7 @@ def _trusting(options: TlsOptions) -> ssl.SSLContext:
         return ssl.create_default_context(
             cafile=options.ssl_client_ca_file or None, capath=options.ssl_client_ca_dir or None
         )
-    except ssl.SSLError as error:
+    except OSError as error:
         raise BadOptions(f"{_PROBLEM}: Couldn't parse ssl_client_ca_file: {error}") from error
 
 

@@ -151,6 +151,10 @@ async def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
         locked = await get(f"{backend.url}/", **trusted, **mine, ssl_client_key_password="wr0ng")
         assert (locked.status, locked.reason[:28]) == (9003, b"Couldn't initialize SSL clie")
         assert b"wr0ng" not in locked.reason
+        long = await get(f"{backend.url}/", **trusted, **mine, ssl_client_key_password="x" * 2000)
+        assert (long.status, b"xxx" in long.reason) == (9003, False)
+        none = await get(f"{backend.url}/", **trusted, **mine)  # and nobody is asked
+        assert (none.status, none.reason[:28]) == (9003, b"Couldn't initialize SSL clie")
 
 
 @pytest.mark.parametrize(
