@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from time import perf_counter
 from typing import Any
@@ -241,6 +242,8 @@ class Pool:
         self._batch_done: Callable[[], None] = lambda: None
         self._hasher: Hasher | None = None
         self._closed = False
+        self._leaving: list[int] | None = None
+        """While `run` runs: handles of workers (pidfds) whose end it has to see."""
         self._tasks: trio.Nursery | None = None
         self._set_aside = 0
 
@@ -266,22 +269,34 @@ class Pool:
             self._make_worker()
 
     async def run(self) -> None:
-        """Watch over calls and workers and fulfil wishes, until closed."""
-        async with trio.open_nursery() as self._tasks:
-            while not self._closed:
-                if not self._calls:
-                    self._wake = trio.Event()
-                    await self._wake.wait()
-                await trio.sleep(TICK)
-                if not self._closed:
-                    self._tick()
-            self._tasks.cancel_scope.cancel()
+        """Watch over calls and workers and fulfil wishes, until closed and all workers have ended."""
+        self._leaving = []
+        try:
+            async with trio.open_nursery() as self._tasks:
+                while not self._closed:
+                    if not self._calls:
+                        self._wake = trio.Event()
+                        await self._wake.wait()
+                    await trio.sleep(TICK)
+                    if not self._closed:
+                        self._tick()
+                self._tasks.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                for worker in self._leaving:
+                    nursery.start_soon(_see_off, worker, self._timeout)
+        finally:
+            self._leaving = None
 
     def close(self) -> None:
-        """End all workers; each finishes the call it runs. Once is enough."""
+        """End all workers; each finishes the call it runs, if it does so in time. Once is enough."""
         if self._closed:
             return
         self._closed = True
+        if self._leaving is not None:
+            for worker in self._workers.values():
+                if worker.pid:
+                    with suppress(ProcessLookupError):
+                        self._leaving.append(os.pidfd_open(worker.pid))
         self._wake.set()
         self._out.close()
         self._in.close()
@@ -551,6 +566,17 @@ class Pool:
 
 def _died(worker: _Process) -> ScriptError:
     return ScriptError(f"Worker process died unexpectedly (pid {worker.pid})")
+
+
+async def _see_off(worker: int, patience: float) -> None:
+    """Kill the process of which *worker* is the pidfd if it is there after *patience* seconds."""
+    try:
+        with trio.move_on_after(patience) as waiting:
+            await trio.lowlevel.wait_readable(worker)
+        if waiting.cancelled_caught:
+            signal.pidfd_send_signal(worker, signal.SIGKILL)
+    finally:
+        os.close(worker)
 
 
 COMMANDS = {

@@ -4,6 +4,7 @@ A fork of the running server would carry its threads' locks and all its descript
 cost a tenth of a second each time. The zygote has everything imported and nothing opened.
 """
 
+import ctypes
 import marshal
 import os
 import signal
@@ -13,6 +14,11 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 MAX_ORDER = 4096
+
+PATIENCE = 5
+"""Seconds that workers have to end by themselves once the server is gone."""
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Zygote:
@@ -37,7 +43,7 @@ class Zygote:
         socket.send_fds(self._sock, [marshal.dumps((worker, order))], fds)
 
     def close(self) -> None:
-        """Let the zygote end; it takes no workers with it."""
+        """Let the zygote end, when all workers have or `PATIENCE` is over."""
         self._sock.close()
         os.waitpid(self.pid, 0)
 
@@ -57,19 +63,38 @@ def _work(order: tuple[str, tuple[Any, ...]], *fds: int) -> None:
 
 
 def bear(sock: socket.socket, work: Callable[..., None]) -> NoReturn:
-    """Fork a process for each order that comes on *sock*, to do ``work(order, *fds)``, until that ends."""
+    """Fork a process for each order that comes on *sock*, to do ``work(order, *fds)``, until that ends.
+
+    Each is to see by its own descriptors that the server is gone. One whose script loops sees nothing, so none
+    outlives this process, which waits `PATIENCE` for them.
+    """
     while True:
         message, fds, _flags, _address = socket.recv_fds(sock, MAX_ORDER, 8)
         if not message:
-            os._exit(0)
+            _wait_for_workers()
         if os.fork() == 0:
             sock.close()
             try:
+                _end_with_parent()
                 work(marshal.loads(message), *fds)
             finally:
                 os._exit(0)
         for fd in fds:
             os.close(fd)
+
+
+def _wait_for_workers() -> NoReturn:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(PATIENCE)
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        os._exit(0)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def become(uid: int, gid: int, groups: Sequence[int]) -> None:
@@ -78,6 +103,7 @@ def become(uid: int, gid: int, groups: Sequence[int]) -> None:
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+        _end_with_parent()  # who becomes another forgets it
     elif (uid, gid) != (os.geteuid(), os.getegid()):
         raise PermissionError(1, "only root can become others")
 

@@ -22,6 +22,7 @@ from authlua.passwords import LIMITS
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult, UserdbResult
 from authlua.secret import Secret
+from authlua.server import zygote as zygotes
 from authlua.server.core import _plain
 from authlua.server.driving import begin, complete, finish
 from authlua.server.hashing import Hasher
@@ -365,6 +366,52 @@ async def test_a_call_that_takes_too_long_is_ended_with_its_worker(house: House)
         assert served > 10
         nursery.cancel_scope.cancel()
     await house.lookup("t")
+
+
+async def begin_to_loop(house: House) -> int:
+    """The pid of a worker with a call that nobody waits for any more."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.lookup, "loop")
+        while not (busy := [one.pid for one in house.pool._workers.values() if house.pool._running(one)]):  # noqa: ASYNC110  shared memory sets no event
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    return busy[0]
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, which is not on its way out."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+@pytest.mark.parametrize("house", [{"timeout": 1.0}], indirect=True)
+async def test_a_call_that_does_not_end_does_not_outlive_its_pool(house: House) -> None:
+    """After a reload nobody would know of it."""
+    pid = await begin_to_loop(house)
+    house.pool.close()
+    while lives(pid):  # noqa: ASYNC110  until it is killed
+        await trio.sleep(0.01)
+
+
+async def test_a_call_that_does_not_end_does_not_outlive_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However that ended; the zygote sees to it."""
+    monkeypatch.setattr(zygotes, "PATIENCE", 1)
+    zygote = Zygote()
+    pipe, script = tmp_path / "pipe", tmp_path / "auth.lua"
+    with Backend() as backend:
+        script.write_text(SCRIPT.replace("PIPE", f'"{pipe}"').replace("URL", f'"{backend.url}"'))
+        limits = {"max": 4, "timeout": 60.0, "memory_limit": 32 << 20}
+        async with _house(zygote, script, pipe, backend, limits) as house:
+            pid = await begin_to_loop(house)
+    assert lives(pid)
+    zygote.close()
+    while lives(pid):  # noqa: ASYNC110  until it is killed
+        await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize("house", [{"timeout": 1.0, "max": 2}], indirect=True)
