@@ -2,7 +2,6 @@
 
 import base64
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,8 +198,9 @@ async def test_the_server_tells_open_requests_when_it_stops(tmp_path: Path, auto
 
 async def test_nobody_waits_until_the_policy_server_has_heard_of_a_login(tmp_path: Path) -> None:
     """Which it is told of all the same."""
-    with socket.create_server(("127.0.0.1", 0)) as silent_server:
-        url = f"http://127.0.0.1:{silent_server.getsockname()[1]}/"
+    (silent_server,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with silent_server:
+        url = f"http://127.0.0.1:{silent_server.socket.getsockname()[1]}/"
         policy = PolicyOptions(url, timeout=1000.0, check_before_auth=False, check_after_auth=False)
         house = House({"t": {"password": "{PLAIN}pass"}}, policy=policy, failure_delay=0)
         async with living(tmp_path, house.auth) as server:
@@ -208,10 +208,9 @@ async def test_nobody_waits_until_the_policy_server_has_heard_of_a_login(tmp_pat
             await stream.send_all(auth(1, "t") + auth(2, "t", "wrong"))
             with trio.fail_after(20):
                 assert await read_until(stream, b"FAIL\t2\tuser=t\n") == b"OK\t1\tuser=t\nFAIL\t2\tuser=t\n"
-        silent_server.settimeout(20)
-        heard, _ = silent_server.accept()
-        with heard:
-            assert heard.recv(100).startswith(b"POST /?command=report HTTP/1.1\r\n")
+                heard = await silent_server.accept()
+                assert (await heard.receive_some()).startswith(b"POST /?command=report HTTP/1.1\r\n")
+                await heard.aclose()
 
 
 async def test_a_bug_of_ours_is_a_temporary_failure(tmp_path: Path) -> None:
