@@ -13,23 +13,8 @@ from authlua.request import AuthRequest
 MAX_SERVICES: Final = 30
 """Different services told apart: the word comes from the client, and each makes new counters."""
 
-BUCKETS: Final[tuple[float, ...]] = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
+BUCKETS: Final[tuple[float, ...]] = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # fmt: skip
 """Seconds up to which latencies are told apart."""
 
 
@@ -54,7 +39,7 @@ class Kind:
     """
 
     def __init__(
-        self, name: str, text: str, *labels: str, duration: str | None = None, duration_text: str = ""
+        self, name: str, text: str, labels: tuple[str, ...], duration: str = "", duration_text: str = ""
     ) -> None:
         self.name = name
         self.text = text
@@ -84,45 +69,28 @@ class Counts:
     def __init__(self) -> None:
         self._services: set[str] = set()
         self._logins = Kind(
-            "auth_requests",
-            "Logins by how they ended.",
-            "mech",
-            "service",
-            "result",
-            duration="auth_request_duration",
-            duration_text="From AUTH to the verdict, client included.",
-        )
+            "auth_requests", "Logins by how they ended.", ("mech", "service", "result"),
+            "auth_request_duration", "From AUTH to the verdict, client included.",
+        )  # fmt: skip
         self._started = {
-            kind: Kind(f"{kind}_requests_started", f"Questions put to {kind}s.", kind) for kind in ("passdb", "userdb")
-        }
+            kind: Kind(f"{kind}_requests_started", f"Questions put to {kind}s.", (kind,))
+            for kind in ("passdb", "userdb")
+        }  # fmt: skip
         self._finished = {
             kind: Kind(
-                f"{kind}_requests",
-                f"Questions to {kind}s by their answers.",
-                kind,
-                "result",
-                "cache",
-                duration=f"{kind}_request_duration",
-                duration_text=f"Of a {kind}'s answer.",
+                f"{kind}_requests", f"Questions to {kind}s by their answers.", (kind, "result", "cache"),
+                f"{kind}_request_duration", f"Of a {kind}'s answer.",
             )
             for kind in ("passdb", "userdb")
-        }
+        }  # fmt: skip
         self._policy = Kind(
-            "policy_requests",
-            "Requests to the policy server.",
-            "mode",
-            "result",
-            duration="policy_request_duration",
-            duration_text="Of the server's answer.",
-        )
+            "policy_requests", "Requests to the policy server.", ("mode", "result"),
+            "policy_request_duration", "Of the server's answer.",
+        )  # fmt: skip
         self._workers = Kind(
-            "worker_requests",
-            "Calls of workers.",
-            "command",
-            "result",
-            duration="worker_request_duration",
-            duration_text="Of a worker's answer.",
-        )
+            "worker_requests", "Calls of workers.", ("command", "result"),
+            "worker_request_duration", "Of a worker's answer.",
+        )  # fmt: skip
         self.kinds = [self._logins, *self._started.values(), *self._finished.values(), self._policy, self._workers]
 
     def login(self, mech: str, service: str, result: str, seconds: float) -> None:

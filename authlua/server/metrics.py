@@ -52,7 +52,7 @@ class Collector:
             for values, tally in kind.tallies.items():
                 counted.add_metric(values, tally.times, tally.since)
             yield counted
-            if kind.duration is not None:
+            if kind.duration:
                 yield _latencies(kind, f"authlua_{kind.duration}_seconds")
 
 
