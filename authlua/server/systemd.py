@@ -6,6 +6,7 @@ A handful of lines, so no library is loaded for them.
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 FIRST_FD = 3
 
@@ -29,13 +30,19 @@ def passed_sockets() -> Mapping[str, socket.socket]:
 
 
 def notify(*assignments: str) -> None:
-    """Tell systemd about our state: ``READY=1``, ``STATUS=…``; nothing happens when nobody listens."""
+    """Tell systemd about our state: ``READY=1``, ``STATUS=…``; nothing happens when nobody listens.
+
+    Nor when nobody listens any more: a manager that is gone, or starts anew, is no reason to end.
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    with (
+        suppress(ConnectionRefusedError, FileNotFoundError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+    ):
         sock.sendto("\n".join(assignments).encode(), address)
 
 

@@ -56,6 +56,9 @@ def test_the_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ab
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         notify("READY=1", "STATUS=fine")
         assert manager.recv(100) == b"READY=1\nSTATUS=fine"
+    notify("STOPPING=1")  # the manager is gone
+    (tmp_path / "notify").unlink(missing_ok=True)
+    notify("STOPPING=1")
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
 
