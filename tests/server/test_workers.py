@@ -637,11 +637,11 @@ async def test_a_waiting_call_that_is_given_up_frees_its_place(house: House) -> 
     assert [line for line in house.log if line[1] == "db-lua: answered"] == []
 
 
-async def test_answers_for_a_worker_that_reads_none_wait_for_one_another() -> None:
+async def test_answers_for_a_worker_that_reads_none_wait_for_one_another(house: House) -> None:
     """However many there are; all arrive, each whole."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.setblocking(False)
-    worker = _Process(Pool.__new__(Pool), 0, ours)
+    worker = _Process(house.pool, 0, ours)
     parts: dict[int, list[bytes]] = {number: [] for number in range(5)}
     open_ones = set(parts)
     with ours, theirs:
