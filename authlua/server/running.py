@@ -1,5 +1,6 @@
 """The life of the server: start, signals, reload, stop."""
 
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -119,7 +120,11 @@ def make_lasting(
 
 
 def make_zygote(settings: Settings) -> Zygote | None:
-    """What workers are forked from, if any script wants them; to be made before anything else is opened."""
+    """What workers are forked from, if any script wants them; to be made before anything else is opened.
+
+    What has been imported by then stays, so no collection of garbage, here or in a worker, need look at it again.
+    """
+    gc.freeze()
     return Zygote() if uses_workers(settings) or settings.mail.script is not None else None
 
 
