@@ -24,7 +24,8 @@ def test_a_passwd_file_serves_both_databases(bench: Bench, dialect: Dialect):
     )
     bob = now(passdb.lookup(login("bob")))
     assert dict(bob.fields) == {"password": "{PLAIN}pass", "allow_nets": "10.0.0.0/8"}
-    assert now(passdb.lookup(login("nobody"))) == (PassdbResult.USER_UNKNOWN, (), "")
+    nobody = now(passdb.lookup(login("nobody")))
+    assert (nobody.result, list(nobody.fields), nobody.text) == (PassdbResult.USER_UNKNOWN, [], "")
     home = now(userdb.lookup(login("alice")))
     assert (home.result, dict(home.fields)) == (UserdbResult.OK, {"uid": "1000", "gid": "1000", "home": "/home/alice"})
     assert now(userdb.lookup(login("nobody"))).result == UserdbResult.USER_UNKNOWN
