@@ -199,6 +199,11 @@ class _Process:
         except OSError:
             return  # it is gone, which is heard of elsewhere
 
+    def kill(self) -> None:
+        """End it, whatever it does; that it is gone is heard of elsewhere."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
@@ -533,7 +538,7 @@ class Pool:
         for number, worker in running.items():
             worker.watch(number, now)
             if number not in self._calls and now - worker.since >= self._timeout:
-                os.kill(worker.pid, signal.SIGKILL)  # nobody waits for it, and others may wait for the worker
+                worker.kill()  # nobody waits for it, and others may wait for the worker
         for number, call in list(self._calls.items()):
             if now - call.started < self._timeout:
                 break
@@ -557,7 +562,7 @@ class Pool:
         self._taken(number)
         if worker is not None and worker.pid:
             call.stop_waiting()
-            os.kill(worker.pid, signal.SIGKILL)
+            worker.kill()
         else:
             self._call_off(number, call)
         call.report(Outcome(failure=ScriptError(f"the call took longer than {self._timeout:g} s")))

@@ -59,19 +59,25 @@ _SUITES = frozenset(
 def tls_contexts(options: TlsOptions) -> Sequence[ssl.SSLContext]:
     """What *options* ask for; one context for each curve of the list, as Python takes only one at a time.
 
-    Raises `BadOptions`.
+    A curve that this Python cannot offer, as 3.11.2 X25519, is left out. Raises `BadOptions`, also if none is left.
     """
     said = options.ssl_curve_list
     if not said:
         return [_context(options)]
     contexts = []
+    unfit: ssl.SSLError | None = None
     for curve in said.split(":"):
         context = _context(options)
         try:
             context.set_ecdh_curve(_CURVES.get(curve, curve))
         except ValueError as error:
             raise _refused("curve list", said, "ssl_curve_list", error) from error
-        contexts.append(context)
+        except ssl.SSLError as error:
+            unfit = error
+        else:
+            contexts.append(context)
+    if unfit is not None and not contexts:
+        raise _refused("curve list", said, "ssl_curve_list", unfit) from unfit
     return contexts
 
 

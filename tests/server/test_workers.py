@@ -3,8 +3,10 @@
 import contextlib
 import marshal
 import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -433,6 +435,17 @@ async def test_a_call_that_nobody_waits_for_has_no_more_time_than_others(house: 
     """Who starts a script that loops and hangs up does not keep its worker busy for ever."""
     with trio.move_on_after(0.3):
         await house.lookup("loop")
+    await served_again(house)
+
+
+async def test_a_worker_that_is_gone_is_killed_in_vain(house: House) -> None:
+    """The server may not have heard of it yet."""
+    await house.lookup("t")
+    worker = next(one for one in house.pool._workers.values() if one.pid)
+    os.kill(worker.pid, signal.SIGKILL)
+    while lives(worker.pid):
+        time.sleep(0.001)  # noqa: ASYNC251  while this blocks, nothing is heard
+    worker.kill()
     await served_again(house)
 
 
