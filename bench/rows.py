@@ -10,8 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -344,15 +344,37 @@ def _peak(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+@contextmanager
+def _peaks(pids: Iterable[int]) -> Iterator[dict[int, int]]:
+    """The most that each process takes meanwhile; a worker that has had much to do ends with its call."""
+    peaks = {pid: _peak(pid) for pid in pids}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for pid in peaks:
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    peaks[pid] = _peak(pid)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        over.set()
+        watcher.join()
+
+
 def lists(seconds: float, rounds: int) -> Iterator[Row]:
     """A million users, from a script that returns an iterator; and from one that returns them all in a table."""
     for script, worker in ("iterate.lua", False), ("iterate.lua", True), ("list.lua", True):
         with Authlua(HERE / script, worker=worker, config={"lua": "memory_limit = '1G'"}) as server:
             load(server.sockets["master"], q="user", n=100)
             processes = [server.pid, *descendants(server.pid)]
-            before = [memory(pid)["Rss"] for pid in processes]
-            run = load(server.sockets["master"], q="list", n=1, t=120)
-            grown = sum(max(0, _peak(pid) - rss) for pid, rss in zip(processes, before, strict=True))
+            before = {pid: memory(pid)["Rss"] for pid in processes}
+            with _peaks(processes) as peaks:
+                run = load(server.sockets["master"], q="list", n=1, t=120)
+            grown = sum(max(0, peaks[pid] - before[pid]) for pid in processes)
         kind = "in workers" if worker else "in the server"
         iterates = script == "iterate.lua"
         yield Row(
