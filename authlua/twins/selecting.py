@@ -4,7 +4,7 @@ import select
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from authlua.twins.operations import FOREVER, READ, WRITE, Steps, Waits, Wake, begin, now
+from authlua.twins.operations import FOREVER, READ, WRITE, Steps, Until, Waits, Wake, begin, now
 from authlua.twins.resources import Leases
 from authlua.twins.sockets import Tcp
 
@@ -25,43 +25,32 @@ class _Watched:
         return self._fd
 
     def ready(self, events: int) -> None:
-        self._select.ready()
+        self._select.ready(events)
 
 
-class _AnyOf:
+class _AnyOf(Until):
     """One of the descriptors has one of its events, or the deadline has come."""
 
-    __slots__ = ("_deadline", "_events", "_moment", "_waits", "_wake", "_watched")
+    __slots__ = ("_wanted", "_watched")
 
-    def __init__(self, events: Mapping[int, int], deadline: float) -> None:
-        self._events = events
-        self._deadline = deadline
+    def __init__(self, wanted: Mapping[int, int], deadline: float) -> None:
+        super().__init__(-1, 0, deadline)
+        self._wanted = wanted
 
     def start(self, waits: Waits, wake: Wake) -> Callable[[], None]:
-        self._waits, self._wake = waits, wake
-        self._watched = [_Watched(self, fd) for fd in self._events]
+        stop = super().start(waits, wake)
+        self._watched = [_Watched(self, fd) for fd in self._wanted]
         for watched in self._watched:
-            waits.watcher.watch(watched, self._events[watched.fileno()])
-        self._moment = waits.at(self._deadline, self._too_late) if self._deadline < FOREVER else None
-        return self._stop
-
-    def ready(self) -> None:
-        self._stop()
-        self._wake(True)
-        self._waits.ended()
-
-    def _too_late(self) -> None:
-        self._stop()
-        self._wake(False)
+            waits.watcher.watch(watched, self._wanted[watched.fileno()])
+        return stop
 
     def _stop(self) -> None:
         while self._watched:
             self._waits.watcher.forget(self._watched.pop())
-        if self._moment is not None:
-            self._moment.call_off()
+        super()._stop()
 
     def now(self) -> bool:
-        return bool(_ready(self._events, self._deadline))
+        return bool(_ready(self._wanted, self._deadline))
 
 
 def _ready(events: Mapping[int, int], deadline: float) -> dict[int, int]:
