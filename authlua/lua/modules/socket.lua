@@ -106,19 +106,11 @@ function any.setstats(self, received, sent, age)
   return 1.0
 end
 
-local function option_kind(name)
-  local kind = host.tcp_option_kind(name)
-  if kind == "" and name ~= "error" then
-    error("bad argument #1 to 'option' (unsupported option `" .. name:sub(1, 35) .. "')", 3)
-  end
-  return kind
-end
-
 function any.setoption(...)
   local self, name, value = ...
   own(self, nil, "setoption")
   name = check.string(name, 1, "setoption")
-  local kind, more = option_kind(name), nil
+  local kind, more = check.option(host.tcp_option_kind(name), name), nil
   if kind == "flag" and type(value) ~= "boolean" then
     local got = select("#", ...) < 3 and "no value" or type(value)
     check.complain(2, "setoption", "boolean expected, got " .. got)
@@ -140,7 +132,7 @@ end
 function any.getoption(self, name)
   own(self, nil, "getoption")
   name = check.string(name, 1, "getoption")
-  option_kind(name)
+  check.option(host.tcp_option_kind(name), name)
   return host.tcp_get_option(self, name)
 end
 

@@ -91,19 +91,11 @@ function any.setsockname(...)
   return waited(host.udp_name(holder(), self, "bind", address == "*" and "0.0.0.0" or address, port))
 end
 
-local function option_kind(name)
-  local kind = host.udp_option_kind(name)
-  if kind == "" and name ~= "error" then
-    error("bad argument #1 to 'option' (unsupported option `" .. name:sub(1, 35) .. "')", 3)
-  end
-  return kind
-end
-
 function any.setoption(...)
   local self, name, value = ...
   own(self, nil, "setoption")
   name = check.string(name, 1, "setoption", select("#", ...) - 1)
-  local kind = option_kind(name)
+  local kind = check.option(host.udp_option_kind(name), name)
   if kind == "bool" and type(value) ~= "boolean" then
     check.complain(2, "setoption", "boolean expected, got " .. (select("#", ...) < 3 and "no value" or type(value)))
   elseif kind == "int" then
@@ -116,7 +108,7 @@ function any.getoption(...)
   local self, name = ...
   own(self, nil, "getoption")
   name = check.string(name, 1, "getoption", select("#", ...) - 1)
-  option_kind(name)
+  check.option(host.udp_option_kind(name), name)
   return host.udp_get_option(self, name)
 end
 
