@@ -4,6 +4,7 @@ A script opens one connection and uses it for every login. In Dovecot each worke
 itself; here many calls would stand in line for it, for as long as each of them takes.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ SESSIONS = 60
 S = TypeVar("S")
 
 
-class Pool(Generic[S]):
+class Pool(ABC, Generic[S]):
     """Sessions that are idle, and those that calls have."""
 
     def __init__(self) -> None:
@@ -31,9 +32,9 @@ class Pool(Generic[S]):
         """Whether there may be one more session."""
         return False
 
+    @abstractmethod
     def drop(self, session: S) -> None:
         """*session* is of no more use."""
-        raise NotImplementedError
 
     def turn(self) -> Generator[Want, bool, bool]:
         """Wait until a session is idle or may be made; `False` when that can never be, as the others wait for us."""

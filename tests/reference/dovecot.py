@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -36,7 +37,7 @@ service anvil {
 """
 
 
-class Dovecot:
+class Dovecot(ABC):
     """A running Dovecot for the length of a ``with`` block. Use one of the two classes below."""
 
     series: ClassVar[str]
@@ -67,12 +68,14 @@ class Dovecot:
     # -- what the two differ in
 
     @classmethod
+    @abstractmethod
     def _header(cls) -> str:
-        raise NotImplementedError
+        """How its configuration begins."""
 
     @classmethod
+    @abstractmethod
     def _lua_databases(cls) -> str:
-        raise NotImplementedError
+        """The script as passdb and userdb."""
 
     # -- life
 
