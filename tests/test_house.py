@@ -191,3 +191,16 @@ def test_the_wheel_brings_the_command(wheel):
     """``authlua`` is on the path after an installation."""
     entries = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "authlua = authlua.cli:main" in wheel.read(entries).decode().splitlines()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what belongs to the project is seen in a checkout: git clone")
+def test_all_that_is_kept_can_be_read():
+    """No archive, and nothing else that was made elsewhere, got in by accident."""
+    kept = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    unreadable = []
+    for name in filter(None, kept.split("\0")):
+        try:
+            (ROOT / name).read_text("utf-8")
+        except UnicodeDecodeError:
+            unreadable.append(name)
+    assert unreadable == []
