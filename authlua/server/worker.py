@@ -45,7 +45,7 @@ from authlua.secret import Secret
 from authlua.server.ready import Ready
 from authlua.server.zygote import become
 from authlua.services import fulfil_now
-from authlua.twins import Waits, collect_children, open_twins
+from authlua.twins import Waits, open_twins
 from authlua.wishes import Compute, Errand, Hash, Outcome, Service, Sleep, Wish
 
 HELLO, LOG, PART, REPLY, ERROR, WISH, ASIDE = range(7)
@@ -80,7 +80,6 @@ def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scri
     own.setblocking(True)
     limit = limit_memory(memory_limit)
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    collect_children()
     waits = Waits()
     worker = _Worker(own, scripts, waits, lambda number: SLOT.pack_into(slots, index * SLOT.size, number))
     calls, answers = _Inbox(queue, worker.call), _Inbox(own, worker.answered)

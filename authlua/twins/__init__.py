@@ -10,7 +10,7 @@ from authlua.twins.datagrams import Datagrams
 from authlua.twins.http import Http
 from authlua.twins.operations import Operation, Waits
 from authlua.twins.pools import Seats
-from authlua.twins.processes import Processes, collect_children
+from authlua.twins.processes import Processes
 from authlua.twins.resources import Leases
 from authlua.twins.selecting import Selecting
 from authlua.twins.sockets import Sockets
@@ -18,7 +18,7 @@ from authlua.twins.sql import Sql
 from authlua.twins.threads import Threads
 from authlua.twins.tls import Tls
 
-__all__ = ["Operation", "Waits", "collect_children", "open_twins"]
+__all__ = ["Operation", "Waits", "open_twins"]
 
 THREADS = 100
 """How many threads there may be for what cannot but block."""

@@ -1,7 +1,6 @@
 """Programs that scripts run with ``io.popen``; lupa's Lua has none of its own, but for LuaJIT."""
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Generator
 from typing import Any
@@ -102,8 +101,3 @@ class Processes:
             "process_write": lambda process, data: begin(process.write(data), self._waits),
             "process_close": lambda process: begin(process.close(), self._waits),
         }
-
-
-def collect_children() -> None:
-    """Have the system keep how programs ended, for those who ask; a process that forks servers may not want that."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
