@@ -74,10 +74,12 @@ class Ready:
             self._epoll.unregister(fd)
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled, or until the set is closed at the very moment when there is something to serve."""
         epoll = self._epoll
         while True:
             await trio.lowlevel.wait_readable(epoll)
+            if epoll.closed:
+                return
             self.serve(epoll.poll(0))
 
     def poll(self, timeout: float | None) -> None:
