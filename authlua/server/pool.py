@@ -447,10 +447,10 @@ class Pool:
         lost = [number] if number in self._calls else []
         lost += [number for number, call in self._calls.items() if call.worker is worker and number not in lost]
         for number in lost:
-            call = self._calls[number]
-            self._taken(number)
-            call.stop_waiting()
-            call.report(Outcome(failure=_died(worker)))
+            lost_call = self._taken(number)
+            if lost_call is not None:  # who heard of one may have given up another
+                lost_call.stop_waiting()
+                lost_call.report(Outcome(failure=_died(worker)))
         for call in self._paused.values():
             if call.worker is worker:
                 call.failure = _died(worker)
@@ -542,7 +542,8 @@ class Pool:
         for number, call in list(self._calls.items()):
             if now - call.started < self._timeout:
                 break
-            self._time_out(number, call, running.get(number))
+            if number in self._calls:  # who heard of one may have given up another
+                self._time_out(number, call, running.get(number))
         busy = sum(1 for number in running if number in self._calls and not self._calls[number].aside)
         waiting = len(self._calls) - self._set_aside - busy
         if waiting <= 0 or not self._workers:

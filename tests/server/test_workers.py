@@ -28,11 +28,11 @@ from authlua.server import zygote as zygotes
 from authlua.server.core import _plain
 from authlua.server.driving import begin, complete, finish
 from authlua.server.hashing import Hasher
-from authlua.server.pool import Pool, WorkerListing, WorkerPassdb, WorkerUserdb, _Process
+from authlua.server.pool import Pool, WorkerCall, WorkerListing, WorkerPassdb, WorkerUserdb, _Process
 from authlua.server.ready import Ready
 from authlua.server.worker import MAX_FRAME
 from authlua.server.zygote import Zygote
-from authlua.wishes import Hash, Wish
+from authlua.wishes import Hash, Outcome, Wish
 from tests.services.backend import Backend
 
 SCRIPT = r"""
@@ -625,6 +625,51 @@ async def test_a_worker_that_dies_takes_its_waiting_calls_along(house: House) ->
             await house.lookup("die")
     fields = (await house.lookup("t")).fields
     assert dict(fields)["calls"] == "1"
+
+
+def call(house: House, user: str) -> WorkerCall:
+    """A lookup as whoever has no task for it asks for it."""
+    request = new_request([("service", "imap")], id=1)
+    request.user = user
+    return WorkerCall(house.pool, 0, "lookup", request)
+
+
+@pytest.mark.parametrize("house", [{"max": 1}], indirect=True)
+async def test_who_hears_that_a_worker_died_may_give_up_another_call_of_it(house: House) -> None:
+    """As a client does whose connection ends with the first temporary failure."""
+    first, second = call(house, "/gate"), call(house, "/gate")
+    outcomes: list[Outcome] = []
+
+    def over(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        second.cancel()
+
+    first.start(over)
+    second.start(outcomes.append)
+    await asked(house.backend, 2)
+    (worker,) = house.pool._workers.values()
+    worker.kill()
+    await served_again(house)
+    assert [str(outcome.failure) for outcome in outcomes] == [f"Worker process died unexpectedly (pid {worker.pid})"]
+
+
+@pytest.mark.parametrize("house", [{"max": 1, "timeout": 0.5}], indirect=True)
+async def test_who_hears_that_a_call_took_too_long_may_give_up_another(house: House) -> None:
+    """Then that other one has no outcome, though its time is up as well."""
+    first, second = call(house, "/gate"), call(house, "/gate")
+    outcomes: list[Outcome] = []
+    told = trio.Event()
+
+    def over(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        second.cancel()
+        told.set()
+
+    first.start(over)
+    second.start(outcomes.append)
+    await told.wait()
+    assert house.pool._calls == {}
+    assert [str(outcome.failure) for outcome in outcomes] == ["the call took longer than 0.5 s"]
 
 
 @pytest.mark.parametrize("house", [{"max": 1, "timeout": 3.0}], indirect=True)
