@@ -1,8 +1,14 @@
 """Host names for scripts, asked of the system's resolver, or of Dovecot's ``dns-client`` service."""
 
+import re
 import socket
 
 import trio
+
+from authlua.protocol import escape
+
+_LONGEST = 65536
+"""Bytes that the service may say; thousands of addresses."""
 
 
 async def submit(host: str, patience: float, socket_path: str = "") -> tuple[str, int, list[str]]:
@@ -34,15 +40,19 @@ async def _ask(path: str, host: str) -> tuple[str, int, list[str]]:
         stream = await trio.open_unix_socket(path)
     except OSError as error:
         return f"Failed to connect to {path}: {error.strerror or error}", socket.EAI_FAIL, []
+    said = b""
     async with stream:
-        await stream.send_all(b"VERSION\tdns-client\t1\t0\nIP\t%s\n" % host.encode())
-        said = b""
-        while said.count(b"\n") < 2:  # its version, and the answer
-            more = await stream.receive_some()
-            if not more:
-                return f"{path} disconnected", socket.EAI_FAIL, []
-            said += more
+        try:
+            await stream.send_all(f"VERSION\tdns-client\t1\t0\nIP\t{escape(host)}\n".encode())
+            while said.count(b"\n") < 2:  # its version, and the answer
+                more = await stream.receive_some()
+                if not more or len(said) > _LONGEST:
+                    return f"{path} disconnected", socket.EAI_FAIL, []
+                said += more
+        except trio.BrokenResourceError as error:
+            return f"{path} disconnected: {error.__cause__}", socket.EAI_FAIL, []
     code, *words = said.decode().split("\n")[1].split("\t")
-    if code != "0":
-        return words[0] if words else "Unknown error", int(code), []
-    return "", 0, words
+    if code == "0":
+        return "", 0, words
+    known = re.fullmatch("-?[0-9]{1,9}", code)
+    return words[0] if words else "Unknown error", int(code) if known else socket.EAI_FAIL, []

@@ -41,8 +41,10 @@ EXIT_CODES = {
 """The words in which the service tells how a command ended (``core:2.4.4:src/lib-doveadm/doveadm-protocol.c``)."""
 
 CONNECT_TIMEOUT = 30.0
+"""Seconds."""
 
 MAX_LINE = 32 << 10
+"""Bytes that a line of the service may have, but for what a command prints, which is not kept."""
 
 
 class Options(NamedTuple):
@@ -94,6 +96,8 @@ class _Service:
         self._minor = 0
         self._multiplexed = False
         self._packets = b""
+        self._channel = self._left = 0
+        """Of the packet that is coming: whose it is, and how many bytes are still to come."""
 
     async def __aenter__(self) -> "_Service":
         options = self._options
@@ -122,7 +126,7 @@ class _Service:
             extra = "\t".join([f"proxy-ttl={proxy_ttl}", *(f"forward={escape(field)}" for field in forward)])
             line = f"{flags}x\t{escape(extra)}\t{rest}"
         await self._stream.send_all(line.encode("utf-8", "surrogateescape") + b"\n")
-        await self._line()  # what it printed
+        await self._skip_line()  # what it printed
         reply = (await self._line()).decode("utf-8", "surrogateescape")
         if reply.startswith("+"):
             return 0, ""
@@ -149,7 +153,7 @@ class _Service:
             elif line == b"+":
                 self._multiplexed = self._minor >= MULTIPLEX
                 if self._multiplexed:
-                    self._packets, self._data = self._data, b""
+                    self._data = self._unpacked(self._data)
                 return
             elif line == b"-" and told:
                 raise Unreachable("doveadm authentication failed")
@@ -158,6 +162,8 @@ class _Service:
                     if self._minor < STARTTLS:
                         raise Unreachable("doveadm STARTTLS failed: Server does not support it")
                     await self._stream.send_all(b"STARTTLS\n")
+                    if self._data:  # in clear: whoever is in between may have said it
+                        raise Unreachable("doveadm STARTTLS failed: Server went on without TLS")
                     await self._encrypt()
                 if not options.password:
                     raise Unreachable("doveadm_password not set, can't authenticate to remote server")
@@ -182,25 +188,38 @@ class _Service:
 
     async def _line(self) -> bytes:
         while b"\n" not in self._data:
-            if len(self._data) > MAX_LINE and not self._multiplexed:
+            if len(self._data) > MAX_LINE:
                 raise Unreachable("doveadm server sent a line without end")
-            got = bytes(await self._stream.receive_some(65536))
-            if not got:
-                raise Unreachable(f"doveadm server {self._options.place} disconnected")
-            if self._multiplexed:
-                self._packets += got
-                self._unpack()
-            else:
-                self._data += got
+            self._data += await self._receive()
         line, _, self._data = self._data.partition(b"\n")
         return line
 
-    def _unpack(self) -> None:
-        """Take packets apart: a channel, four bytes of length, what is in it. Channel 0 is ours, L its log."""
-        while len(self._packets) >= 5:
-            end = 5 + int.from_bytes(self._packets[1:5], "big")
-            if len(self._packets) < end:
-                break
-            if self._packets[0] == 0:
-                self._data += self._packets[5:end]
-            self._packets = self._packets[end:]
+    async def _skip_line(self) -> None:
+        while b"\n" not in self._data:
+            self._data = await self._receive()
+        _, _, self._data = self._data.partition(b"\n")
+
+    async def _receive(self) -> bytes:
+        """Some of what it says to us; perhaps nothing yet."""
+        got = bytes(await self._stream.receive_some(65536))
+        if not got:
+            raise Unreachable(f"doveadm server {self._options.place} disconnected")
+        return self._unpacked(got) if self._multiplexed else got
+
+    def _unpacked(self, data: bytes) -> bytes:
+        """Ours of *data*, which is packets: a channel, four bytes of length, what is in it. 0 is ours, L its log."""
+        data = self._packets + data
+        ours, at = [], 0
+        while at < len(data):
+            if self._left == 0:
+                if len(data) < at + 5:
+                    break
+                self._channel, self._left = data[at], int.from_bytes(data[at + 1 : at + 5], "big")
+                at += 5
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            if self._channel == 0:
+                ours.append(piece)
+        self._packets = data[at:]
+        return b"".join(ours)
