@@ -99,12 +99,11 @@ def _settings(args: argparse.Namespace) -> "Settings":
     from dataclasses import replace
     from pathlib import Path
 
-    from authlua.config import LOCATION, Context, load, without_file
+    from authlua.cli.source import settings_or_defaults
+    from authlua.config import LOCATION, Context
     from authlua.errors import ConfigError
 
-    default = os.environ.get("AUTHLUA_CONFIG") or "/etc/authlua/authlua.toml"
-    alone = args.config == default and not os.path.exists(default)
-    settings = without_file() if alone else load(args.config)
+    settings = settings_or_defaults(args)
     changes: dict[str, Any] = {}
     if args.script:
         changes["script"] = Path(args.script)

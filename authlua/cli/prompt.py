@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from authlua.config import LuaSettings
     from authlua.dialect import Dialect
     from authlua.lua import Prompt, ScriptLog
     from authlua.request import AuthRequest
@@ -48,27 +47,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_prompt(args: argparse.Namespace, directory: Path, sources: bytes, log: "ScriptLog") -> "Prompt":
     """A fresh state; *sources* is what the dialect is read off when nobody says it."""
+    from authlua.cli.source import settings_or_defaults
     from authlua.dialect import Dialect
     from authlua.lua import Prompt, ScriptOptions, detect
     from authlua.services import fulfil_now
 
-    lua, server = _settings(args)
-    dialect = Dialect(args.dialect) if args.dialect != "auto" else detect(sources) or server
+    settings = settings_or_defaults(args)
+    lua = settings.lua
+    dialect = Dialect(args.dialect) if args.dialect != "auto" else detect(sources) or settings.server.dialect
     options = ScriptOptions(
         version=lua.version, path=lua.path, cpath=lua.cpath, verbose=True, memory_limit=lua.memory_limit, now=fulfil_now
     )
     return Prompt(lambda values: make_request(values, dialect), directory, log=log, dialect=dialect, options=options)
-
-
-def _settings(args: argparse.Namespace) -> "tuple[LuaSettings, Dialect]":
-    """``[lua]`` and the server's dialect; the defaults when there is no configuration where one is looked for."""
-    from authlua.cli import default_config
-    from authlua.config import LuaSettings, ServerSettings, load
-
-    if args.config == default_config() and not Path(args.config).exists():
-        return LuaSettings(), ServerSettings().dialect
-    settings = load(args.config)
-    return settings.lua, settings.server.dialect
 
 
 def make_request(values: Mapping[str, Any], dialect: "Dialect") -> "AuthRequest":

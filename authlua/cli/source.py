@@ -1,4 +1,4 @@
-"""Where a command's settings come from: ``-c FILE``, or ``--script LUA`` and all defaults."""
+"""Where a command's settings come from: ``-c FILE``, ``--script LUA`` and all defaults, or the defaults alone."""
 
 import argparse
 import os
@@ -17,3 +17,13 @@ def load_settings(args: argparse.Namespace) -> "Settings":
         return load(args.config)
     base_dir = getattr(args, "base_dir", None) or os.environ.get("RUNTIME_DIRECTORY") or "run"
     return embedded(script, base_dir)
+
+
+def settings_or_defaults(args: argparse.Namespace) -> "Settings":
+    """The settings in the configuration; the defaults, if nobody named one and none is where it is looked for."""
+    from authlua.cli import default_config
+    from authlua.config import load, without_file
+
+    if args.config == default_config() and not os.path.exists(args.config):
+        return without_file()
+    return load(args.config)

@@ -67,7 +67,7 @@ def place() -> Iterator[Path]:
 
 def test_one_user_needs_no_configuration(place: Path, capfd: Any, monkeypatch: Any) -> None:
     """A script and a directory are enough to try what a script does."""
-    monkeypatch.delenv("AUTHLUA_CONFIG", raising=False)
+    monkeypatch.setenv("AUTHLUA_CONFIG", str(place / "none.toml"))
     code = main(
         ["mail", "run", "--user", "alice", "--script", str(place / "mail.lua"), "--maildir", str(place / "%n/Maildir")]
     )

@@ -38,7 +38,7 @@ def test_the_mail_is_asked_for_through_doveadm(store: Store, tmp_path: Path, mon
     doveadm.write_text(f'#!/bin/sh\nexec {command} "$@" 2>/dev/null\n')
     doveadm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{doveadm.parent}:/usr/bin:/bin:/usr/sbin:/sbin")
-    monkeypatch.delenv("AUTHLUA_CONFIG", raising=False)
+    monkeypatch.setenv("AUTHLUA_CONFIG", str(tmp_path / "none.toml"))
     run = ["mail", "run", "--script", str(script), "--doveadm", "--json"]
     assert main([*run, "--user", "doveadm@example.org"]) == 0
     (row,) = map(json.loads, capfd.readouterr().out.splitlines())
