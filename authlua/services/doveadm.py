@@ -5,7 +5,6 @@ object for scripts does it; its exit code and the error are the answer.
 """
 
 import json
-import ssl
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import trio
 
 from authlua.errors import Unreachable
 from authlua.protocol import escape
+from authlua.services.tls import trusting
 
 VERSION = b"VERSION\tdoveadm-server\t1\t3\n"
 """The service's word for its client; 1.4 frames what is sent in another way."""
@@ -176,12 +176,9 @@ class _Service:
     async def _encrypt(self) -> None:
         options = self._options
         try:
-            context = ssl.create_default_context(cafile=options.ssl_client_ca_file or None)
+            context = trusting(options.ssl_client_ca_file, anybody=not options.ssl_client_require_valid_cert)
         except OSError as error:
             raise Unreachable(f"Couldn't initialize SSL client: {error}") from error
-        if not options.ssl_client_require_valid_cert:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
         stream = trio.SSLStream(self._stream, context, server_hostname=options.host or None)
         await stream.do_handshake()
         self._stream = stream

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from authlua.services.tls import trusting
+
 
 class TlsOptions(NamedTuple):
     """The names are those of Dovecot 2.4; what is empty was not said."""
@@ -98,7 +100,14 @@ def _context(options: TlsOptions) -> ssl.SSLContext:
             raise BadOptions(f"ssl settings: Invalid settings: ssl_options: unknown flag: '{flag}'")
     for name in ("ssl_client_ca_file", "ssl_client_cert_file", "ssl_client_key_file"):
         _look_at(name, getattr(options, name))
-    context = _trusting(options)
+    try:
+        context = trusting(
+            options.ssl_client_ca_file,
+            options.ssl_client_ca_dir,
+            anybody=not options.ssl_client_require_valid_cert,
+        )
+    except OSError as error:
+        raise BadOptions(f"{_PROBLEM}: Couldn't parse ssl_client_ca_file: {error}") from error
     if options.ssl_client_cert_file:
         key = options.ssl_client_key_file or None
         try:
@@ -127,21 +136,6 @@ def _context(options: TlsOptions) -> ssl.SSLContext:
     if "no_ticket" in flags:
         context.options |= ssl.OP_NO_TICKET
     return context
-
-
-def _trusting(options: TlsOptions) -> ssl.SSLContext:
-    """A context that trusts whom *options* say, the system's authorities if they name none."""
-    if not options.ssl_client_require_valid_cert:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        return ssl.create_default_context(
-            cafile=options.ssl_client_ca_file or None, capath=options.ssl_client_ca_dir or None
-        )
-    except OSError as error:
-        raise BadOptions(f"{_PROBLEM}: Couldn't parse ssl_client_ca_file: {error}") from error
 
 
 def _look_at(name: str, path: str) -> None:

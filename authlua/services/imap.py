@@ -1,7 +1,4 @@
-"""Mailboxes of an IMAP server as a mail script's storage: any server over the network, or Dovecot's ``imap`` on pipes.
-
-The connection lives on trio. The storage is for a script's thread (one that ``trio.to_thread`` started), and waits
-there for each answer. The connection is made when it is first needed, and again after `ImapStorage.close`.
+"""Connections to IMAP servers: any server over the network, or Dovecot's ``imap`` on pipes.
 
 `log_in` only knocks: whether a server lets a user in.
 """
@@ -10,41 +7,26 @@ import base64
 import resource
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import trio
 
-from authlua.mail import (
-    ALL_FLAGS,
-    FLAG_NAMES,
-    PREFIX_DOVECOT_PVT_SERVER,
-    BoxFlag,
-    ImapReader,
-    Item,
-    Mail,
-    Response,
-    Status,
-    StorageError,
-    Word,
-    encode_imap,
-    from_utf7,
-    to_utf7,
-)
+from authlua.mail import ImapReader, Response, StorageError, Word, encode_imap
 from authlua.secret import Secret
+from authlua.services.tls import trusting
 
 TIMEOUT = 60.0
-"""Seconds that one command may take."""
+"""Seconds that one command may take, and all that comes before the first."""
 
 _READ = 65536
-_PIECE = 500
-"""Mails fetched in one go."""
-_FLAG_BITS = {name.lower().encode(): 1 << bit for bit, name in enumerate(FLAG_NAMES)}
 
-T = TypeVar("T")
+Trust = Callable[[], ssl.SSLContext]
+"""Whom to trust; asked for when a connection needs it. Raises `OSError`."""
+
+_trust = lru_cache(32)(trusting)
 
 
 class Connected(NamedTuple):
@@ -61,26 +43,31 @@ class ImapServer(NamedTuple):
     name: str
     """For error texts."""
     host: str = ""
-    """Empty: nobody can listen in between, so TLS is not needed."""
+    """Whom to begin TLS with; empty: it is there already, or nobody can listen in between."""
     user: str = ""
     """Empty: the connection is somebody's already."""
     master: str = ""
     password: Secret = Secret(b"")
-    tls: ssl.SSLContext | None = None
-    """How to trust *host*; `None`: as this machine does."""
+    trust: Trust = _trust
 
 
 def imap_server(host: str, port: int, *, tls: bool, user: str, master: str, password: Secret) -> ImapServer:
-    """The mail of *user* on the server at *host*, as *master* if that is not empty."""
+    """The mail of *user* on the server at *host*, as *master* if that is not empty.
 
-    async def connect() -> Connected:
-        stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
-        if tls:
-            stream = trio.SSLStream(stream, ssl.create_default_context(), server_hostname=host, https_compatible=True)
-        return Connected(stream, None)
-
+    Args:
+        tls: from the beginning; without it TLS is begun by ``STARTTLS``, unless *host* is this machine.
+    """
     is_local = host in ("localhost", "127.0.0.1", "::1")
+    connect = partial(_dial, host, port, _trust if tls else None)
     return ImapServer(connect, f"{host}:{port}", "" if tls or is_local else host, user, master, password)
+
+
+async def _dial(host: str, port: int, trust: Trust | None) -> Connected:
+    context = trust and trust()
+    stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+    if context is not None:
+        stream = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    return Connected(stream, None)
 
 
 def exec_server(command: Sequence[str]) -> ImapServer:
@@ -99,7 +86,7 @@ def exec_server(command: Sequence[str]) -> ImapServer:
     return ImapServer(connect, command[0])
 
 
-class _Refused(StorageError):
+class ImapRefused(StorageError):
     """A NO or BAD; *code* is the word in its brackets."""
 
     def __init__(self, text: str, code: str, *, is_bad: bool = False) -> None:
@@ -111,11 +98,11 @@ class _Refused(StorageError):
         self.is_missing = code in ("NONEXISTENT", "TRYCREATE") or text.startswith("Mailbox doesn't exist")
 
 
-class _NotLetIn(_Refused):
+class _NotLetIn(ImapRefused):
     """A NO to the user's name and password."""
 
 
-class _Connection:
+class ImapConnection:
     """A logged-in connection: one command at a time."""
 
     def __init__(self, server: ImapServer) -> None:
@@ -131,10 +118,17 @@ class _Connection:
 
     async def open(self) -> None:
         """Connect and log in; a `StorageError` says why not, a `_NotLetIn` if it is about name and password."""
+        name = self._server.name
         try:
-            self._stream, self._process = await self._server.connect()
-        except (OSError, ssl.SSLError) as error:
-            raise StorageError(f"IMAP {self._server.name}: {error}") from error
+            with trio.fail_after(TIMEOUT):
+                self._stream, self._process = await self._server.connect()
+                await self._enter()
+        except trio.TooSlowError:
+            raise StorageError(f"IMAP {name}: no answer in time") from None
+        except (OSError, trio.BrokenResourceError) as error:
+            raise StorageError(f"IMAP {name}: {error.__cause__ or error or 'the connection broke'}") from error
+
+    async def _enter(self) -> None:
         try:
             greeting = await self._next()
             if greeting.name != "OK" and (greeting.name != "PREAUTH" or self._server.user):
@@ -154,8 +148,7 @@ class _Connection:
             # whatever was said before TLS began may be somebody else's
             self._reader = ImapReader()
             self._ready.clear()
-            context = self._server.tls or ssl.create_default_context()
-            self._stream = trio.SSLStream(self._stream, context, server_hostname=self._server.host)
+            self._stream = trio.SSLStream(self._stream, self._server.trust(), server_hostname=self._server.host)
             await self._learn(None)
         server = self._server
         user, master = (name.encode("utf-8", "surrogateescape") for name in (server.user, server.master))
@@ -168,7 +161,7 @@ class _Connection:
                 raise StorageError(f"IMAP {server.name}: no way to log in is offered (LOGINDISABLED)")
             else:
                 responses = await self.command("LOGIN", user, password)
-        except _Refused as refusal:
+        except ImapRefused as refusal:
             if refusal.is_bad:
                 raise
             raise _NotLetIn(refusal.text, refusal.code, is_bad=False) from None
@@ -184,7 +177,7 @@ class _Connection:
                 self.capabilities = {word.decode("ascii", "replace").upper() for word in answer.values}
 
     async def command(self, *words: Word, answer: bytes | None = None) -> list[Response]:
-        """All responses to a command, the last of which is its OK; raises `_Refused`.
+        """All responses to a command, the last of which is its OK; raises `ImapRefused`.
 
         *answer* is what the server will ask for.
         """
@@ -210,7 +203,7 @@ class _Connection:
             raise StorageError(f"IMAP {self._server.name}: {error or 'no answer in time'}") from error
         if response.name != "OK":
             code = response.code[0].upper() if response.code else ""
-            raise _Refused(response.text, code, is_bad=response.name == "BAD")
+            raise ImapRefused(response.text, code, is_bad=response.name == "BAD")
         return found
 
     async def _next(self) -> Response:
@@ -265,321 +258,17 @@ async def log_in(
         ca_file, ca_dir: who vouches for the server; both empty: whom this machine trusts.
         trusts_anybody: do not look at the server's certificate.
     """
+    trust = partial(_trust, ca_file, ca_dir, anybody=trusts_anybody)
+    connect = partial(_dial, host, port, trust if encryption == "imaps" else None)
+    starttls = host if encryption == "starttls" else ""
+    connection = ImapConnection(ImapServer(connect, f"{host}:{port}", starttls, user, "", password, trust))
     try:
-        with trio.fail_after(TIMEOUT):
-            tls = None if encryption == "no" else _tls(ca_file, ca_dir, trusts_anybody)
-
-            async def connect() -> Connected:
-                stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
-                if tls is not None and encryption == "imaps":
-                    stream = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
-                return Connected(stream, None)
-
-            starttls = host if encryption == "starttls" else ""
-            connection = _Connection(ImapServer(connect, f"{host}:{port}", starttls, user, "", password, tls))
-            await connection.open()
-            await connection.close()
+        await connection.open()
+        await connection.close()
     except _NotLetIn as refusal:
         return Knock("NO", refusal.code, refusal.text)
-    except trio.TooSlowError:
-        return Knock("failed", "", f"IMAP {host}:{port}: no answer in time")
-    except (OSError, StorageError, trio.BrokenResourceError) as error:
-        return Knock("failed", "", str(error) or f"IMAP {host}:{port}: the connection broke")
+    except StorageError as error:
+        return Knock("failed", "", str(error))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         return Knock("failed", "", f"IMAP {host}:{port}: a response that makes no sense: {error!r}")
     return Knock("OK", "", "")
-
-
-@lru_cache(32)
-def _tls(ca_file: str, ca_dir: str, trusts_anybody: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file or None, capath=ca_dir or None)
-    if trusts_anybody:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-class ImapStorage:
-    """All mailboxes of one user, for a thread that is not trio's own.
-
-    *loop* gives the loop that the connection is to live on; without it, it is the one whose thread this is.
-    """
-
-    def __init__(self, server: ImapServer, loop: Callable[[], trio.lowlevel.TrioToken] | None = None) -> None:
-        self._server = server
-        self._loop = loop
-        self._connection: _Connection | None = None
-        self._separator = ""
-
-    # -- asking
-
-    def ask(self, question: Callable[[_Connection], Awaitable[T]]) -> T:
-        """What *question* comes to, on a connection that is made if there is none."""
-
-        async def run() -> T:
-            if self._connection is None:
-                connection = _Connection(self._server)
-                await connection.open()
-                self._connection = connection
-            try:
-                return await question(self._connection)
-            except (IndexError, KeyError, TypeError, ValueError) as error:
-                raise StorageError(f"IMAP {self._server.name}: a response that makes no sense: {error!r}") from error
-
-        try:
-            return trio.from_thread.run(run, trio_token=self._loop and self._loop())
-        except _Refused:
-            raise
-        except StorageError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Hang up."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            trio.from_thread.run(connection.close, trio_token=self._loop and self._loop())
-
-    # -- Storage
-
-    @property
-    def separator(self) -> str:
-        """As the server says."""
-        if not self._separator:
-            for response in self.ask(lambda connection: connection.command("LIST", b"", b"")):
-                if response.name == "LIST" and len(response.values) > 1:
-                    self._separator = (response.values[1] or b"/").decode()
-        return self._separator or "/"
-
-    def storage_name(self, vname: str) -> str:
-        """Its name on the wire; what it is in the store, the server does not tell."""
-        return to_utf7(vname)
-
-    def check_name(self, vname: str) -> None:
-        """Raise `StorageError` when no mailbox can have this name."""
-        try:
-            self.ask(lambda connection: connection.command("STATUS", to_utf7(vname).encode(), "(MESSAGES)"))
-        except _Refused as refusal:
-            if not refusal.is_missing:
-                raise
-
-    def open(self, vname: str, flags: int) -> "ImapBox":
-        """Open a mailbox, made first if *flags* ask for it."""
-        name = to_utf7(vname)
-        box = ImapBox(self, name, flags)
-        try:
-            box.sync(0, first=True)
-        except _Refused as refusal:
-            if not refusal.is_missing or not flags & BoxFlag.AUTO_CREATE:
-                raise
-            self.ask(lambda connection: connection.command("CREATE", name.encode()))
-            if flags & BoxFlag.AUTO_SUBSCRIBE:
-                self.ask(lambda connection: connection.command("SUBSCRIBE", name.encode()))
-            box.sync(0, first=True)
-        return box
-
-    def mailboxes(self) -> Iterator[str]:
-        """The visible names of all mailboxes that can be opened, INBOX first."""
-        found = []
-        for response in self.ask(lambda connection: connection.command("LIST", b"", b"*")):
-            if response.name == "LIST":
-                attributes, _, name = response.values[:3]
-                if not {b"\\noselect", b"\\nonexistent"} & {word.lower() for word in attributes}:
-                    with suppress(ValueError):
-                        found.append(from_utf7(name.decode("ascii")))
-        yield from sorted(found, key=lambda name: (name != "INBOX", name))
-
-
-class ImapBox:
-    """One mailbox: its state as of the last sync."""
-
-    def __init__(self, storage: ImapStorage, name: str, flags: int) -> None:
-        self._storage = storage
-        self._name = name
-        self._flags = flags
-        self._status = Status()
-        self._recent: int | None = None
-
-    def sync(self, flags: int, *, first: bool = False) -> None:
-        """Ask for the state; with DROP_RECENT, and not at the *first* look, ``\\Recent`` goes away."""
-        drop = bool(self._flags & BoxFlag.DROP_RECENT) and not first
-        status = self._storage.ask(lambda connection: self._state(connection, drop))
-        if drop:
-            if self._recent is None:
-                self._recent = status.recent
-            status = status._replace(first_recent_uid=status.uidnext)
-        self._status = status
-
-    def status(self, items: int) -> Status:
-        """The state as of the last sync; the count of changes is that of now, as a server tells it only if asked."""
-        if items & Item.HIGHESTMODSEQ:
-            self._status = self._status._replace(**self._storage.ask(self._modseq))
-        return self._status if self._recent is None else self._status._replace(recent=self._recent)
-
-    async def _modseq(self, connection: _Connection) -> dict[str, Any]:
-        """The highest mod-sequence (RFC 7162); a server without them counts like one that has just begun to."""
-        if "CONDSTORE" not in connection.capabilities:
-            return {"highest_modseq": 1, "no_modseq_tracking": True}
-        found: dict[str, Any] = {"highest_modseq": 1}
-        for response in await connection.select(self._name, change=False, modseq=True):
-            more = _selected(response)
-            found |= {name: more[name] for name in ("highest_modseq", "nonpermanent_modseqs") if name in more}
-        return found
-
-    async def _state(self, connection: _Connection, drop: bool) -> Status:
-        found: dict[str, Any] = {"keywords": ()}
-        for response in await connection.select(self._name, change=drop):
-            found |= _selected(response)
-        short = "ESEARCH" in connection.capabilities
-        search = await connection.command("UID SEARCH RETURN (COUNT) UNSEEN" if short else "UID SEARCH UNSEEN")
-        found["unseen"] = max(_found(response)[0] for response in search)
-        search = await connection.command("UID SEARCH RETURN (MAX) OLD" if short else "UID SEARCH OLD")
-        found["first_recent_uid"] = 1 + max(_found(response)[1] for response in search)
-        writable = not self._flags & BoxFlag.READONLY
-        found["permanent_flags"] = found.get("flags", 0) if writable else 0
-        found["permanent_keywords"] = found["allow_new_keywords"] = writable
-        if self._flags & BoxFlag.NO_INDEX_FILES:
-            found["nonpermanent_modseqs"] = True
-        return Status(**found)
-
-    def mails(self) -> Iterator[Mail]:
-        """All mails in order, fetched some at a time."""
-        for first in range(1, self._status.messages + 1, _PIECE):
-            last = min(first + _PIECE - 1, self._status.messages)
-            yield from sorted(self._fetch(f"FETCH {first}:{last} (UID FLAGS RFC822.SIZE INTERNALDATE)"))
-
-    def header(self, uid: int) -> bytes:
-        """The header of the mail *uid*."""
-
-        async def ask(connection: _Connection) -> bytes | None:
-            await self._reselect(connection)
-            for response in await connection.command(f"UID FETCH {uid} (BODY.PEEK[HEADER])"):
-                if response.name == "FETCH":
-                    header = _pairs(response.values[0]).get(b"BODY[HEADER]")
-                    if isinstance(header, bytes):
-                        return header
-            return None
-
-        header = self._storage.ask(ask)
-        if header is None:
-            raise StorageError("Message was expunged")
-        return header
-
-    def _fetch(self, command: str) -> list[Mail]:
-        async def ask(connection: _Connection) -> list[Mail]:
-            await self._reselect(connection)
-            return [
-                _mail(response.number, _pairs(response.values[0]))
-                for response in await connection.command(command)
-                if response.name == "FETCH" and b"UID" in response.values[0]
-            ]
-
-        return self._storage.ask(ask)
-
-    async def _reselect(self, connection: _Connection) -> None:
-        if connection.selected is None or connection.selected[0] != self._name:
-            await connection.select(self._name, change=False)
-
-    # -- metadata (RFC 5464)
-
-    def attribute(self, key: str) -> bytes | None:
-        """The value of the annotation *key*."""
-        if key.endswith("/"):
-            return None  # no entry is called so, and the server would take it for a mistake
-        name, key = self._place(key)
-        for response in self._metadata("GETMETADATA", name, key.encode("utf-8", "surrogateescape")):
-            if response.name == "METADATA":
-                return _pairs(response.values[1]).get(key.encode("utf-8", "surrogateescape").upper())
-        return None
-
-    def set_attribute(self, key: str, value: bytes | None) -> None:
-        """Set or delete the annotation *key*."""
-        name, key = self._place(key)
-        entry = key.encode("utf-8", "surrogateescape")
-        self._metadata("SETMETADATA", name, [entry, "NIL" if value is None else value])
-
-    def attributes(self, prefix: str) -> Mapping[str, bytes]:
-        """All annotations at or below *prefix*, as far as the server lists them."""
-        name, key = self._place(prefix)
-        found = {}
-        for response in self._metadata("GETMETADATA (DEPTH infinity)", name, key.encode("utf-8", "surrogateescape")):
-            if response.name == "METADATA":
-                values = response.values[1]
-                for entry, value in zip(values[::2], values[1::2], strict=True):
-                    if value is not None:
-                        found[_outer(entry.decode("utf-8", "surrogateescape"), server=not name)] = value
-        return found
-
-    def _metadata(self, command: str, name: bytes, *words: Word) -> list[Response]:
-        async def ask(connection: _Connection) -> list[Response]:
-            if "METADATA" not in connection.capabilities and (name or "METADATA-SERVER" not in connection.capabilities):
-                raise _Refused("Mailbox attributes not enabled", "")
-            return await connection.command(command, name, *words)
-
-        return self._storage.ask(ask)
-
-    def _place(self, key: str) -> tuple[bytes, str]:
-        """Mailbox and entry; a user's own metadata is the server's annotations."""
-        _, scope, *rest = key.split("/", 2)
-        entry = "".join(rest)
-        if self._name == "INBOX" and f"{entry}/".startswith(PREFIX_DOVECOT_PVT_SERVER):
-            return b"", f"/{scope}/{entry.removeprefix(PREFIX_DOVECOT_PVT_SERVER.rstrip('/')).lstrip('/')}".rstrip("/")
-        return self._name.encode(), key
-
-    def close(self) -> None:
-        """The connection goes with the storage."""
-
-
-def _outer(entry: str, *, server: bool) -> str:
-    if not server:
-        return entry
-    _, scope, rest = entry.split("/", 2)
-    return f"/{scope}/{PREFIX_DOVECOT_PVT_SERVER}{rest}"
-
-
-def _selected(response: Response) -> dict[str, Any]:
-    """What one response to SELECT or EXAMINE says of the state."""
-    match response.name, *response.code[:1]:
-        case ["EXISTS"]:
-            return {"messages": response.number}
-        case ["RECENT"]:
-            return {"recent": response.number}
-        case ["FLAGS"]:
-            flags = response.values[0]
-            known = sum(_FLAG_BITS.get(flag.lower(), 0) for flag in flags)
-            names = [flag.decode("utf-8", "surrogateescape") for flag in flags if not flag.startswith(b"\\")]
-            return {"flags": known & ALL_FLAGS, "keywords": names}
-        case ["OK", "UIDVALIDITY"]:
-            return {"uidvalidity": int(response.code[1])}
-        case ["OK", "UIDNEXT"]:
-            return {"uidnext": int(response.code[1])}
-        case ["OK", "UNSEEN"]:
-            return {"first_unseen_seq": int(response.code[1])}
-        case ["OK", "HIGHESTMODSEQ"]:
-            return {"highest_modseq": int(response.code[1])}
-        case ["OK", "NOMODSEQ"]:
-            return {"nonpermanent_modseqs": True}
-    return {}
-
-
-def _found(response: Response) -> tuple[int, int]:
-    """How many mails a search has found, and the highest UID of them, as far as *response* tells."""
-    values = [value for value in response.values if isinstance(value, bytes)]
-    if response.name == "ESEARCH":
-        count, last = (int(values[values.index(key) + 1]) if key in values else 0 for key in (b"COUNT", b"MAX"))
-        return count, last
-    if response.name == "SEARCH":
-        return len(values), max(map(int, values), default=0)
-    return 0, 0
-
-
-def _pairs(values: Sequence[Any]) -> dict[bytes, Any]:
-    return {bytes(name).upper(): value for name, value in zip(values[::2], values[1::2], strict=True)}
-
-
-def _mail(seq: int, found: Mapping[bytes, Any]) -> Mail:
-    flags = found.get(b"FLAGS", ())
-    keywords = [flag.decode("utf-8", "surrogateescape") for flag in flags if not flag.startswith(b"\\")]
-    received = datetime.strptime(found[b"INTERNALDATE"].decode().strip(), "%d-%b-%Y %H:%M:%S %z")
-    bits = sum(_FLAG_BITS.get(flag.lower(), 0) for flag in flags)
-    return Mail(seq, int(found[b"UID"]), bits, keywords, int(found[b"RFC822.SIZE"]), int(received.timestamp()))

@@ -134,7 +134,7 @@ class Redis:
         return ended[0]
 
     async def _connect(self) -> trio.abc.Stream:
-        """A connection that was let in; with the words that let it in sent first, in front of what waits."""
+        """A connection on which nothing has been said. Raises `OSError` or, over TLS, `trio.BrokenResourceError`."""
         server = self._server
         stream: trio.abc.Stream
         if server.path:
@@ -142,9 +142,9 @@ class Redis:
         else:
             stream = await trio.open_tcp_stream(server.host, server.port)
         if server.secure:
-            import ssl
+            from authlua.services.tls import trusting
 
-            stream = trio.SSLStream(stream, ssl.create_default_context(), server_hostname=server.host)
+            stream = trio.SSLStream(stream, trusting(), server_hostname=server.host)
             try:
                 await stream.do_handshake()
             except BaseException:
