@@ -94,7 +94,7 @@ def module(command: str) -> "ModuleType":
 
 
 def _run(command: str, argv: Sequence[str]) -> int:
-    from authlua.errors import AuthluaError, ConfigError, ScriptError, Unreachable
+    from authlua.errors import ConfigError, ScriptError, Unreachable
 
     parser = command_parser(command)
     args = parser.parse_args(argv)
@@ -112,11 +112,19 @@ def _run(command: str, argv: Sequence[str]) -> int:
             import traceback
 
             traceback.print_exc()
-        name = "" if isinstance(error, AuthluaError) else f"{type(error).__name__}: "
-        for line in f"{name}{error}".splitlines():
+        for line in _explain(error).splitlines():
             print(f"authlua {command}: {line}", file=sys.stderr)
         codes = {ConfigError: EX_CONFIG, ScriptError: EX_DATAERR, Unreachable: EX_UNAVAILABLE}
         return next((code for kind, code in codes.items() if isinstance(error, kind)), EX_SOFTWARE)
+
+
+def _explain(error: Exception) -> str:
+    """What *error* says, and what it is unless that is ours; of errors that came together what each of them says."""
+    from authlua.errors import AuthluaError
+
+    if isinstance(error, ExceptionGroup):
+        return "\n".join(map(_explain, error.exceptions))
+    return str(error) if isinstance(error, AuthluaError) else f"{type(error).__name__}: {error}"
 
 
 def default_config() -> str:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from authlua.cli import EX_CONFIG
+from authlua.cli import EX_CONFIG, EX_DATAERR, EX_SOFTWARE
 
 HELP = "make the running server load its configuration and scripts again"
 WHERE = ("socket",)
@@ -22,4 +22,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for line in str(answer["error"]).splitlines():
         print(f"authlua reload: {line}", file=sys.stderr)
-    return EX_CONFIG
+    codes = {"configuration": EX_CONFIG, "script": EX_DATAERR}
+    return codes.get(str(answer.get("error_of")), EX_SOFTWARE)

@@ -64,7 +64,7 @@ class App:
         self._started = time()
         self._reloading = trio.Lock()
         self._reloads_asked = self._reloads_begun = 0
-        self._reload_error: str | None = None
+        self._reload_error: Exception | None = None
         self._reloads = 0
         self._cache_told: tuple[Cache, int, int] | None = None
         """The cache whose hits and misses were told last, and how many that were."""
@@ -134,8 +134,8 @@ class App:
         cache = self.core.auth.cache
         return 0 if cache is None else cache.flush(users)
 
-    async def reload(self) -> str | None:
-        """Swap in a freshly loaded core; when it does not load, the old one stays and the reason is returned.
+    async def reload(self) -> Exception | None:
+        """Swap in a freshly loaded core; when it does not load, the old one stays and the error is returned.
 
         The server serves on meanwhile. Those who ask while one is loading wait for the next, which is for all of them.
         """
@@ -147,15 +147,15 @@ class App:
                 self._reload_error = await self._swap()
             return self._reload_error
 
-    async def _swap(self) -> str | None:
+    async def _swap(self) -> Exception | None:
         try:
             core = await self._load()
         except (ConfigError, ScriptError) as error:
             self.log.error("reload_failed", reason=str(error))
-            return str(error)
+            return error.with_traceback(None)  # it is kept, what it came from need not be
         except Exception as error:
             self.log.error("internal_error", exc_info=True)
-            return f"{type(error).__name__}: {error}"
+            return error.with_traceback(None)
         old, self.core = self.core, core
         self.start_workers()
         self.failures.delay = core.auth.options.failure_delay

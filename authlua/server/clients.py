@@ -135,6 +135,10 @@ class Client(Connection):
 
         self.ready(select.EPOLLIN)
 
+    def bug(self) -> None:
+        """A mistake of ours; the traceback goes to the log."""
+        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
+
     def ended(self) -> None:
         """Drop what nobody is left to hear about; a lookup that runs is abandoned."""
         self._app.clients.discard(self)

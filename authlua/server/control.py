@@ -4,6 +4,7 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
+from authlua.errors import ConfigError, ScriptError
 from authlua.server.ready import Connection
 
 if TYPE_CHECKING:
@@ -17,14 +18,20 @@ class Control(Connection):
     """An admin's command line.
 
     ``{"command": "reload"}``, ``{"command": "status"}`` and ``{"command": "cache-flush", "users": […]}`` are answered
-    with ``{"ok": true, …}`` or ``{"ok": false, "error": "…"}``.
+    with ``{"ok": true, …}`` or ``{"ok": false, "error": "…"}``, where ``"error_of"`` says whose a reload's error is:
+    the ``"configuration"``'s, a ``"script"``'s, or our own (``"authlua"``).
     """
 
     def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
         self._app = app
+        self._listener = listener
         self._buffer = b""
         super().__init__(app.ready, sock)
         app.controls.add(self)
+
+    def bug(self) -> None:
+        """A mistake of ours; the traceback goes to the log."""
+        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
 
     def ended(self) -> None:
         """The admin has gone."""
@@ -43,7 +50,7 @@ class Control(Connection):
         try:
             command = json.loads(line)
             name = command["command"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             self._answer(ok=False, error='expected an object such as {"command": "status"}')
             return
         match name:
@@ -58,10 +65,15 @@ class Control(Connection):
 
     async def _reload(self) -> None:
         error = await self._app.reload()
-        if error is None:
-            self._answer(ok=True)
-        else:
-            self._answer(ok=False, error=error)
+        match error:
+            case None:
+                self._answer(ok=True)
+            case ConfigError():
+                self._answer(ok=False, error=str(error), error_of="configuration")
+            case ScriptError():
+                self._answer(ok=False, error=str(error), error_of="script")
+            case _:
+                self._answer(ok=False, error=f"{type(error).__name__}: {error}", error_of="authlua")
 
     def _answer(self, **answer: Any) -> None:
         self.write(json.dumps(answer).encode() + b"\n")

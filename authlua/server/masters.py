@@ -85,6 +85,10 @@ class Master(Connection):
             return
         self.write(self._codec.data_to_send())
 
+    def bug(self) -> None:
+        """A mistake of ours; the traceback goes to the log."""
+        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
+
     def ended(self) -> None:
         """Nobody waits for the lookups that run."""
         self._app.masters.discard(self)
@@ -166,6 +170,8 @@ class Master(Connection):
                 ok = True
         except ScriptError as error:
             self._app.log.error("userdb iteration failed", error=str(error))
+        except Exception:
+            self.bug()
         finally:
             users.close()
             self._scopes.discard(scope)

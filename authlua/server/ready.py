@@ -107,7 +107,8 @@ class Ready:
 class Connection:
     """A stream socket: reads into `received`, writes what it is given, pauses reading when its peer does not read.
 
-    What a subclass raises in `received` is its own affair, but for `OSError`s of the socket, which end the connection.
+    What goes wrong with the socket ends the connection. So does what a subclass raises in `received`: that is a mistake
+    of ours, and one for which nobody else's connection is to end.
     """
 
     def __init__(self, ready: Watcher, sock: socket.socket) -> None:
@@ -128,6 +129,10 @@ class Connection:
         """Deal with bytes that came in."""
         raise AssertionError("a connection says what it does with its bytes")
 
+    def bug(self) -> None:
+        """Log the exception that `received` has just raised."""
+        raise AssertionError("a connection says where its mistakes are logged")
+
     def ended(self) -> None:
         """The connection is closed: release what belongs to it."""
 
@@ -143,7 +148,11 @@ class Connection:
             except OSError:
                 data = b""
             if data:
-                self.received(data)
+                try:
+                    self.received(data)
+                except Exception:
+                    self.bug()
+                    self.close()
             else:
                 self.close()
 

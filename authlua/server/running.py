@@ -86,7 +86,11 @@ def run(
         app.state.batch_done = app.write_all
         use(app.state)
     app.waits = lasting.waits or Waits()
-    trio.run(partial(_main, app, listeners, companion))
+    try:
+        trio.run(partial(_main, app, listeners, companion))
+    except Exception:
+        log.critical("internal_error", exc_info=True)
+        raise
 
 
 def tell_doubts(settings: Settings, core: Core, log: "FilteringBoundLogger") -> None:

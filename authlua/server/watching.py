@@ -41,7 +41,7 @@ class Reloading(Protocol):
     def core(self) -> Loaded:
         """What is loaded now."""
 
-    async def reload(self) -> str | None:
+    async def reload(self) -> Exception | None:
         """Load anew; what went wrong, which is logged, and then all stays as it was."""
 
 

@@ -78,6 +78,9 @@ def test_wrong_usage_is_told_in_one_line(argv, line, capsys):
     assert capsys.readouterr().err == line
 
 
+BOTH = ["authlua status: ValueError: a", "authlua status: b"]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "lines"),
     [
@@ -86,6 +89,7 @@ def test_wrong_usage_is_told_in_one_line(argv, line, capsys):
         (Unreachable("gone"), 69, ["authlua status: gone"]),
         (AuthluaError("other"), 70, ["authlua status: other"]),
         (ZeroDivisionError("oops"), 70, ["authlua status: ZeroDivisionError: oops"]),
+        (ExceptionGroup("all", [ValueError("a"), ExceptionGroup("two", [AuthluaError("b")])]), 70, BOTH),
     ],
 )
 def test_each_error_has_its_code_and_no_traceback(error, code, lines, monkeypatch, capsys):

@@ -72,7 +72,7 @@ def test_a_reload_brings_the_changed_script(config, capsys):
 def test_a_reload_that_fails_says_why_and_changes_nothing(config, capsys):
     """The old script serves on."""
     (config.parent / "auth.lua").write_text("function auth_passdb_lookup(\n")
-    assert ask(config, "reload") != 0
+    assert ask(config, "reload") == 65
     assert "auth.lua" in capsys.readouterr().err
     client = config.parent / "run" / "auth-client"
     assert main(["test-auth", "ok@x", "pass", "--socket", str(client)]) == 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from authlua.errors import ScriptError
@@ -51,6 +52,36 @@ async def test_nonsense_is_answered_with_what_is_known(tmp_path: Path) -> None:
             assert not answer["ok"]
             assert "status" in answer["error"]
         assert (await ask(stream, {"command": "cache-flush"})) == {"ok": True, "flushed": 0}
+
+
+async def test_a_mistake_of_ours_costs_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw is logged with its traceback; all others are served on."""
+    async with living(tmp_path, House({"t": {"password": "{PLAIN}pass"}}).auth) as server:
+        client = await login(server)
+        with monkeypatch.context() as broken:
+            broken.setattr(server.app, "status", None)
+            stream = server.connect("control")
+            await stream.send_all(b'{"command": "status"}\n')
+            assert await read_until(stream, b"\n") == b""
+            broken.setattr("authlua.server.masters.new_request", None)
+            master = server.connect("master")
+            await master.send_all(b"VERSION\t1\t1\nUSER\t1\tt\tservice=imap\n")
+            assert b"USER\t1" not in await read_until(master, b"USER\t1")
+            broken.setattr("authlua.server.clients.new_request", None)
+            other = await login(server)
+            await other.send_all(auth(1, "t"))
+            assert await read_until(other, b"\n") == b""
+        assert [entry["listener"] for entry in server.events("internal_error")] == ["control", "master", "client"]
+        await client.send_all(auth(1, "t"))
+        assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"
+
+
+async def test_json_that_is_too_deep_is_nonsense(tmp_path: Path) -> None:
+    """And no end of the server."""
+    async with living(tmp_path, House({}).auth) as server:
+        stream = server.connect("control")
+        await stream.send_all(b"[" * 60000 + b"\n")
+        assert json.loads(await read_until(stream, b"\n"))["ok"] is False
 
 
 async def test_a_reload_swaps_the_core_and_lets_the_old_one_finish(tmp_path: Path) -> None:
@@ -126,7 +157,7 @@ async def test_a_script_that_blocks_when_it_is_loaded_is_given_up(tmp_path: Path
     async with living(tmp_path, house.auth, reload=loading, request_timeout=0.05) as server:
         old = server.app.core
         answer = await ask(server.connect("control"), {"command": "reload"})
-        assert answer == {"ok": False, "error": "a script did not load within 0.05 s"}
+        assert answer == {"ok": False, "error": "a script did not load within 0.05 s", "error_of": "script"}
         loading.go_on.set()
         await until(lambda: bool(loading.cores) and loading.cores[0]._retired)
         assert server.app.core is old
@@ -140,7 +171,7 @@ async def test_a_bug_in_a_reload_ends_only_the_reload(tmp_path: Path) -> None:
 
     async with living(tmp_path, House({}).auth, reload=broken) as server:
         answer = await ask(server.connect("control"), {"command": "reload"})
-        assert answer == {"ok": False, "error": "ZeroDivisionError: ours"}
+        assert answer == {"ok": False, "error": "ZeroDivisionError: ours", "error_of": "authlua"}
         assert server.events("internal_error")
 
 
@@ -153,7 +184,7 @@ async def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
     house = House({"t": {"password": "{PLAIN}pass"}})
     async with living(tmp_path, house.auth, reload=broken) as server:
         answer = await ask(server.connect("control"), {"command": "reload"})
-        assert answer == {"ok": False, "error": "auth.lua:7: boom"}
+        assert answer == {"ok": False, "error": "auth.lua:7: boom", "error_of": "script"}
         client = await login(server)
         await client.send_all(auth(1, "t"))
         assert await read_until(client, b"\n") == b"OK\t1\tuser=t\n"

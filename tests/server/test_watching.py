@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from authlua.config import load
+from authlua.errors import ScriptError
 from authlua.server import open_core
 from authlua.server.watching import Stamps, stamps, watch
 
@@ -28,10 +29,10 @@ class App:
     def _broken(self) -> bool:
         return any("broken" in Path(path).read_text() for path in self.paths)
 
-    async def reload(self) -> str | None:
+    async def reload(self) -> Exception | None:
         self.reloads += 1
         if self._broken():
-            return "does not load"
+            return ScriptError("does not load")
         self.stamps = stamps(self.paths)
         return None
 
