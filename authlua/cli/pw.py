@@ -17,7 +17,12 @@ HELP = "make, test and list password hashes"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("-s", dest="scheme", metavar="SCHEME", help="scheme of the hash to make (default: CRYPT)")
-    parser.add_argument("-p", dest="password", metavar="PASSWORD", help="asked for without echo when it is not given")
+    parser.add_argument(
+        "-p",
+        dest="password",
+        metavar="PASSWORD",
+        help="asked for without echo when it is not given; lines of standard input when that is no terminal",
+    )
     parser.add_argument("-u", dest="user", metavar="USER", default="", help="user name, for DIGEST-MD5")
     parser.add_argument("-r", dest="rounds", metavar="ROUNDS", type=_rounds, help="cost, for schemes that have one")
     parser.add_argument("-V", dest="verify", action="store_true", help="test the hash that was made")
@@ -97,21 +102,12 @@ def _explain(error: "MalformedHash | UnknownScheme") -> str:
 
 
 def _password(args: argparse.Namespace, *prompts: str) -> bytes:
-    """The password given, or typed the same at each of *prompts*; lines of standard input where that is no terminal."""
+    """The password given, or typed the same at each of *prompts*."""
     if args.password is not None:
         return os.fsencode(args.password)
-    if not sys.stdin.isatty():
-        lines = [sys.stdin.buffer.readline() for _ in prompts]
-        if not all(lines):
-            raise SystemExit(_complain(EX_USAGE, f"expected the password on standard input, {len(prompts)} times"))
-        typed = [line.removesuffix(b"\n") for line in lines]
-    else:
-        from getpass import getpass
+    from authlua.cli.password import typed
 
-        typed = [os.fsencode(getpass(prompt)) for prompt in prompts]
-    if len(set(typed)) > 1:
-        raise SystemExit(_complain(EX_USAGE, "Passwords don't match!"))
-    return typed[0]
+    return typed("pw", *prompts)
 
 
 def _text(argument: str) -> str:

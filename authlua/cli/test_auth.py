@@ -24,7 +24,11 @@ class Outcome(NamedTuple):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("user")
-    parser.add_argument("password", nargs="?", help="asked for without echo when it is not given")
+    parser.add_argument(
+        "password",
+        nargs="?",
+        help="asked for without echo when it is not given; a line of standard input when that is no terminal",
+    )
     parser.add_argument("--mech", type=str.upper, default="PLAIN", help="SCRAM-SHA-256, XOAUTH2, … (default: PLAIN)")
     parser.add_argument("--master-user", metavar="NAME", help="log in as USER with NAME's password")
     request.arguments(parser)
@@ -67,15 +71,16 @@ def run(args: argparse.Namespace) -> int:
 
 def client(args: argparse.Namespace) -> "Client":
     """The client's side of the mech; the password is asked for if it was not given and is needed."""
-    import getpass
-
     from authlua.cli.sasl import CLIENTS, Identity
 
-    if args.password is None and args.mech not in ("ANONYMOUS", "EXTERNAL"):
-        args.password = getpass.getpass("Password: ")
-    user, password, service, master = (
-        (text or "").encode("utf-8", "surrogateescape")
-        for text in (args.user, args.password, args.service, args.master_user)
+    if args.password is not None or args.mech in ("ANONYMOUS", "EXTERNAL"):
+        password = (args.password or "").encode("utf-8", "surrogateescape")
+    else:
+        from authlua.cli.password import typed
+
+        password = typed("test-auth", "Password: ")
+    user, service, master = (
+        (text or "").encode("utf-8", "surrogateescape") for text in (args.user, args.service, args.master_user)
     )
     who = Identity(master, password, user, service) if master else Identity(user, password, service=service)
     return CLIENTS[args.mech](who)

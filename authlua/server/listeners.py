@@ -8,7 +8,7 @@ import select
 import socket
 import stat
 import struct
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ class Listener:
 
     def __init__(self, settings: ListenerSettings, sock: socket.socket) -> None:
         self.settings = settings
-        self.name = str(settings.path or settings.address or settings.name or settings.kind)
+        self.name = _where(sock) or settings.name or settings.kind
         self.late = settings.handshake == "late"
         self.close_on_tempfail = settings.tempfail == "close"
         self._sock = sock
@@ -127,6 +127,15 @@ class OwnedListener(Listener):
                 self.settings.path.unlink(missing_ok=True)
 
 
+def _where(sock: socket.socket) -> str:
+    """Where *sock* listens, which for one that was passed in need not be where the configuration says."""
+    bound = sock.getsockname()
+    if isinstance(bound, tuple):
+        host, port, *_ = bound
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return os.fsdecode(bound).replace("\0", "@", 1)
+
+
 def _world_owner(sock: socket.socket) -> tuple[int, int] | None:
     """Owner and group of a unix socket whose mode is exactly 0666, else `None`."""
     if sock.family != socket.AF_UNIX:
@@ -138,22 +147,25 @@ def _world_owner(sock: socket.socket) -> tuple[int, int] | None:
     return (status.st_uid, status.st_gid) if stat.S_IMODE(status.st_mode) == 0o666 else None
 
 
-def open_listeners(wanted: tuple[ListenerSettings, ...], passed: Mapping[str, socket.socket]) -> list[Listener]:
+def open_listeners(
+    wanted: tuple[ListenerSettings, ...], passed: Mapping[str, Sequence[socket.socket]]
+) -> list[Listener]:
     """All listeners of the configuration, or none.
 
     Args:
-        passed: sockets a service manager opened for us, by name; a listener whose name or kind is there uses it.
+        passed: sockets a service manager opened for us, by name; a listener whose name or kind is there uses them all.
 
     Raises:
         ConfigError: some cannot be opened; nothing stays open then.
     """
-    left: MutableMapping[str, socket.socket] = dict(passed)
+    left = dict(passed)
+    inherited = [left.pop(settings.name or settings.kind, ()) for settings in wanted]
     listeners: list[Listener] = []
     problems: list[str] = []
-    for settings in wanted:
-        inherited = left.pop(settings.name, None) or left.pop(settings.kind, None)
-        if inherited is not None:
-            listeners.append(Listener(settings, inherited))
+    for settings, sockets in zip(wanted, inherited, strict=True):
+        sockets = sockets or left.pop(settings.kind, ())
+        if sockets:
+            listeners += [Listener(settings, sock) for sock in sockets]
             continue
         try:
             if settings.path is not None:
@@ -163,9 +175,10 @@ def open_listeners(wanted: tuple[ListenerSettings, ...], passed: Mapping[str, so
         except (OSError, LookupError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             problems.append(f"listener {settings.path or settings.address}: {reason}")
-    for name, sock in left.items():
+    for name, sockets in left.items():
         problems.append(f"socket {name!r} was passed in, but no listener has that name or kind")
-        sock.close()
+        for sock in sockets:
+            sock.close()
     if problems:
         for listener in listeners:
             listener.stop()
@@ -179,6 +192,8 @@ def _open_unix(settings: ListenerSettings, path: Path) -> socket.socket:
     try:
         if path.is_socket():
             _remove_stale(path)
+        elif os.path.lexists(path):
+            raise OSError(errno.EEXIST, "there is something that is no socket; remove it, or choose another path")
         # nobody may connect before owner and mode are right
         umask = os.umask(0o777)
         try:

@@ -5,27 +5,27 @@ A handful of lines, so no library is loaded for them.
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 FIRST_FD = 3
 
 
-def passed_sockets() -> Mapping[str, socket.socket]:
+def passed_sockets() -> Mapping[str, Sequence[socket.socket]]:
     """The sockets that systemd opened for this process, by their ``FileDescriptorName``; each call but the first: none.
 
-    Sockets without a name of their own are called ``fd3``, ``fd4`` ….
+    All sockets of one unit have the same name. Sockets without a name of their own are called ``fd3``, ``fd4`` ….
     """
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return {}
     count = int(os.environ.pop("LISTEN_FDS", "0"))
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
-    sockets: dict[str, socket.socket] = {}
+    sockets: dict[str, list[socket.socket]] = {}
     for index in range(count):
         name = names[index] if index < len(names) else ""
         if name in ("", "unknown") or name.endswith(".socket"):
             name = f"fd{FIRST_FD + index}"
-        sockets[name] = socket.socket(fileno=FIRST_FD + index)
+        sockets.setdefault(name, []).append(socket.socket(fileno=FIRST_FD + index))
     return sockets
 
 

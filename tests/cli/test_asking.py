@@ -294,6 +294,19 @@ def test_a_list_that_breaks_off_is_75(tmp_path, capsys):
     assert "no database" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [("pass\n", 0, ""), ("wrong\n", 77, ""), ("", 64, "authlua test-auth: expected the password on standard input\n")],
+)
+def test_the_password_may_come_from_standard_input(typed, code, said):
+    """Where that is no terminal: the first line of it."""
+    command = [sys.executable, "-m", "authlua", "test-auth", "--script", str(SCRIPT), "ok@x"]
+    done = subprocess.run(command, input=typed, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "assword:" not in done.stdout + done.stderr
+
+
 def test_the_password_is_asked_for_without_echo(subject):
     """Not on the command line, where everybody could see it."""
     command = [sys.executable, "-m", "authlua", "test-auth", "ok@x", *subject.options("client")]

@@ -175,6 +175,16 @@ def test_a_terminal_is_asked_without_echo(pw: Shell, monkeypatch: pytest.MonkeyP
     assert asked == ["Enter new password: ", "Retype new password: "]
 
 
+def test_an_end_at_the_terminal_is_no_password(pw: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-D."""
+
+    def getpass(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", getpass)
+    assert pw("-s", "plain", terminal=True) == (64, "", "authlua pw: expected a password\n")
+
+
 def test_bytes_that_are_no_text_survive_the_command_line() -> None:
     """A password in Latin-1 is hashed as it is, and printed as it was, in any locale."""
     command: list[str | bytes] = [sys.executable, "-m", "authlua", "pw", "-s", "plain", "-p", b"s\xe4cret"]

@@ -38,6 +38,17 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_respected(tmp_path: Path
     listener.stop()
 
 
+def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """A file, a directory, a link to nothing: somebody has to look at it."""
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "directory", "link"):
+        with pytest.raises(ConfigError, match=rf"{name}: there is something that is no socket"):
+            open_listeners((unix(tmp_path / name),), {})
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_all_that_cannot_be_opened_is_named_and_nothing_stays_open(tmp_path: Path) -> None:
     """The admin mends it in one go."""
     wanted = (
@@ -59,15 +70,33 @@ def test_sockets_that_were_passed_in_are_used_by_name_or_kind(tmp_path: Path) ->
         sock.bind(str(tmp_path / str(number)))
         sock.listen()
     wanted = (unix(tmp_path / "a", name="mta"), unix(tmp_path / "b", kind="login"))
-    listeners = open_listeners(wanted, {"mta": ours[0], "login": ours[1]})
+    listeners = open_listeners(wanted, {"mta": [ours[0]], "login": [ours[1]]})
     assert [listener.fileno() for listener in listeners] == [ours[0].fileno(), ours[1].fileno()]
     for listener in listeners:
         listener.stop()
     assert (tmp_path / "0").exists(), "what is not ours is not removed"
     with pytest.raises(ConfigError, match="no listener has that name or kind"):
-        open_listeners(wanted, {"strange": ours[2]})
+        open_listeners(wanted, {"strange": [ours[2]]})
     for sock in ours:
         sock.close()
+
+
+def test_a_socket_goes_to_the_listener_of_its_name_before_one_of_its_kind(tmp_path: Path) -> None:
+    """In whatever order the listeners stand; and all sockets of a unit, which have one name, go together."""
+    ours = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    for number, sock in enumerate(ours):
+        sock.bind(str(tmp_path / str(number)))
+        sock.listen()
+    wanted = (unix(tmp_path / "a", kind="login", name="auth-login"), unix(tmp_path / "b", kind="login"))
+    listeners = open_listeners(wanted, {"login": ours[:2]})
+    assert [listener.settings.name for listener in listeners] == ["auth-login", "", ""]
+    assert [listener.fileno() for listener in listeners[1:]] == [sock.fileno() for sock in ours[:2]]
+    assert [listener.name for listener in listeners[1:]] == [str(tmp_path / "0"), str(tmp_path / "1")]
+    for listener in listeners:
+        listener.stop()
+    (listener,) = open_listeners(wanted[:1], {"login": ours[2:]})
+    assert listener.fileno() == ours[2].fileno()
+    listener.stop()
 
 
 def test_a_tcp_socket_listens_on_its_address() -> None:

@@ -14,34 +14,41 @@ PASSED = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
 from authlua.server.systemd import passed_sockets
-print(sorted((name, sock.fileno(), sock.getsockname()) for name, sock in passed_sockets().items()))
+passed = passed_sockets()
+print([(name, [(sock.fileno(), sock.getsockname()) for sock in passed[name]]) for name in sorted(passed)])
 print(passed_sockets())
 """
 
 
 def test_sockets_are_taken_over_by_name(tmp_path: Path) -> None:
-    """Once; those without a name of their own are numbered."""
-    sockets = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    """Once; those of one unit have one name, those without a name of their own are numbered."""
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     for number, sock in enumerate(sockets):
         sock.bind(str(tmp_path / str(number)))
         sock.listen()
 
     def place() -> None:
-        os.dup2(sockets[0].fileno(), 100)
-        os.dup2(sockets[1].fileno(), 101)
-        os.dup2(100, 3)
-        os.dup2(101, 4)
+        for number, sock in enumerate(sockets):
+            os.dup2(sock.fileno(), 100 + number)
+        for number in range(3):
+            os.dup2(100 + number, 3 + number)
 
     done = subprocess.run(
         [sys.executable, "-c", PASSED],
-        env={**os.environ, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "login:authlua.socket", "PYTHONPATH": os.getcwd()},
+        env={
+            **os.environ,
+            "LISTEN_FDS": "3",
+            "LISTEN_FDNAMES": "login:authlua.socket:login",
+            "PYTHONPATH": os.getcwd(),
+        },
         close_fds=False,
         preexec_fn=place,
         capture_output=True,
         text=True,
         check=True,
     )
-    expected = [("fd4", 4, str(tmp_path / "1")), ("login", 3, str(tmp_path / "0"))]
+    paths = [str(tmp_path / str(number)) for number in range(3)]
+    expected = [("fd4", [(4, paths[1])]), ("login", [(3, paths[0]), (5, paths[2])])]
     assert done.stdout.splitlines() == [repr(expected), "{}"]
     for sock in sockets:
         sock.close()
