@@ -552,7 +552,8 @@ class Pool:
             # calls wait, and not even one for each worker came back since the last look: they block
             self._stalled += 1
             if self._stalled >= 2:
-                for _ in range(min(4, waiting)):
+                loading = sum(1 for worker in self._workers.values() if not worker.pid)  # each takes a call when done
+                for _ in range(min(4, waiting - loading)):
                     self._make_worker()
         else:
             self._stalled = 0

@@ -350,6 +350,26 @@ async def test_a_call_that_blocks_holds_nobody_up(house: House) -> None:
     assert len(blocked) == 2
 
 
+async def test_a_script_that_takes_long_to_load_is_loaded_no_more_often(zygote: Zygote, tmp_path: Path) -> None:
+    """It may ask a backend or open a connection when it is loaded: one login does not make each worker do so."""
+    gate, script = tmp_path / "gate", tmp_path / "auth.lua"
+    os.mkfifo(gate)
+    script.write_text(
+        f'function script_init() io.open("{gate}"):read("a") return 0 end\n'
+        'function auth_passdb_lookup(req) return dovecot.auth.PASSDB_RESULT_OK, { nopassword = "y" } end\n'
+    )
+    limits = {"max": 4, "timeout": 60.0, "memory_limit": 32 << 20}
+    with Backend() as backend:
+        async with _house(zygote, script, gate, backend, limits) as house, trio.open_nursery() as nursery:
+            nursery.start_soon(house.lookup, "t")
+            await trio.sleep(0.2)
+            assert house.pool.size == 2
+            while nursery.child_tasks:  # each of the two loads it as passdb and as userdb
+                with contextlib.suppress(OSError):
+                    os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+                await trio.sleep(0.01)
+
+
 @pytest.mark.parametrize("house", [{"timeout": 3.0}], indirect=True)
 async def test_a_call_that_takes_too_long_is_ended_with_its_worker(house: House) -> None:
     """And its neighbours do not notice."""
