@@ -6,7 +6,7 @@ from authlua.dialect import Dialect
 from authlua.lua import detect
 from tests.lua.conftest import SCRIPTS, Bench
 
-V23, V24 = Dialect.V2_3, Dialect.V2_4
+V23, V240, V24 = Dialect.V2_3, Dialect.V2_4_0, Dialect.V2_4
 
 MARKS = {
     # 2.3 alone
@@ -20,6 +20,15 @@ MARKS = {
     "dovecot.http.client { request_timeout_msecs = 500 }": V23,
     "dovecot.http.client { no_auto_retry = true }": V23,
     "return dovecot.auth.PASSDB_RESULT_OK, 'password=x'": V23,
+    'return dovecot.auth.PASSDB_RESULT_OK, ""': V23,
+    'more = "nopassword=y"': V23,
+    "local client = dovecot.http.client {\n  timeout = 10000;\n  max_attempts = 3;\n}": V23,
+    "dovecot.http.client({ debug = true })": V23,
+    "if x then return 1, req.domain else return auth.PASSDB_RESULT_USER_UNKNOWN end": V23,
+    # 2.4.0, before strings beside OK were taken away
+    "function script_init(args) return 0 end return dovecot.auth.PASSDB_RESULT_OK, 'password=x'": V240,
+    "dovecot.http.client { request_timeout = '5s' } return dovecot.auth.PASSDB_RESULT_OK, ''": V240,
+    "return req:response_from_template('a=%{user | lower}')": V240,
     # 2.4 alone
     "function auth_passdb_get_cache_key() return '%{user}' end": V24,
     "local now = dovecot.gettimeofday()": V24,
@@ -31,6 +40,9 @@ MARKS = {
     "req:var_expand('%{user | lower}')": V24,
     "dovecot.http.client { request_timeout = '5s' }": V24,
     "event:set_forced_debug()": V24,
+    "function f(req) if req.user == 'x' then return auth.USERDB_RESULT_USER_UNKNOWN end return g() end": V24,
+    "return dovecot.auth.PASSDB_RESULT_OK": V24,
+    "return dovecot.auth.PASSDB_RESULT_PASSWORD_MISMATCH, nil end": V24,
     # neither, or both
     "": None,
     "function script_init() return 0 end": None,
@@ -41,6 +53,10 @@ MARKS = {
     "--[[ req.service\n]] local x = 1": None,
     "--[==[ ]] req.service\n]==] local x = 1": None,
     "other.service = 1": None,
+    "dovecot.base64.encode(x) return dovecot.auth.PASSDB_RESULT_OK, ''": None,
+    "return dovecot.auth.PASSDB_RESULT_OK, {}": None,
+    "return dovecot.auth.PASSDB_RESULT_INTERNAL_FAILURE": None,
+    "socket.tcp():settimeout(5) timeout = 5 max_attempts = 3": None,
     "req:var_expand('%{user}')": None,
     "print('100% done')": None,
 }
