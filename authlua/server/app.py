@@ -52,8 +52,8 @@ class App:
         self.masters: set[Master] = set()
         self.controls: set[Control] = set()
         self.logins: dict[int, Client] = {}
-        self.unwritten: set[Client] = set()
-        """Clients to be written to when the errands that ended together have all been told."""
+        self.unwritten: set[Client | Master] = set()
+        """Who is to be written to when the errands that ended together have all been told."""
         self.hasher = Hasher(self.ready, self.write_all, timeout=self.request_timeout)
         self.state = State()
         self.waits = Waits()

@@ -26,9 +26,9 @@ from authlua.protocol import (
     UserFound,
 )
 from authlua.request import AuthRequest
-from authlua.server.driving import Done, begin, complete, finish
+from authlua.server.driving import Done, begin, complete, finish, resume
 from authlua.server.ready import Connection
-from authlua.wishes import Wish
+from authlua.wishes import Errand, Outcome, Wish
 
 if TYPE_CHECKING:
     from authlua.server.app import App
@@ -38,19 +38,37 @@ if TYPE_CHECKING:
 Lookup = Coroutine[Wish, Any, MasterReply]
 
 
+class _Pending:
+    """A lookup that has to wait."""
+
+    __slots__ = ("core", "id", "lookup", "request", "waits_for")
+
+    def __init__(self, id: int, request: AuthRequest, lookup: Lookup, core: "Core") -> None:
+        self.id = id
+        self.request = request
+        self.lookup = lookup
+        self.core = core
+        self.waits_for: trio.CancelScope | Errand
+        """Its task's scope, or what somebody else does for it."""
+
+
 class Master(Connection):
-    """A mail process, lmtp, doveadm … and the lookups it waits for."""
+    """A mail process, lmtp, doveadm … and the lookups it waits for.
+
+    A lookup is driven on the spot, and by the outcome of an errand; one that waits for anything else has a task.
+    """
 
     def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
         self._app = app
         self._listener = listener
         self._codec = MasterConnection(app.dialect, listener.master_kind, spid=app.spid)
         self._peer_pid, self._restricted_uid = listener.peer(sock)
-        self._scopes: set[trio.CancelScope] = set()
+        self._pending: set[_Pending] = set()
+        self._lists: set[trio.CancelScope] = set()
         super().__init__(app.ready, sock)
         app.masters.add(self)
         self._codec.greet()
-        self.write(self._codec.data_to_send())
+        self.flush()
 
     def received(self, data: bytes) -> None:
         """Serve all lookups that *data* completes."""
@@ -71,19 +89,20 @@ class Master(Connection):
                     case List(id, mask, _):
                         if self._restricted_uid is None:
                             self.pause(True)
-                            self._spawn(self._list, id, mask)
+                            self._lists.add(scope := self._scope())
+                            self._app.tasks.start_soon(self._list, scope, id, mask)
                         else:
                             self._codec.send(ListDone(id, ok=False))
                     case CacheFlush(name, users):
                         self._codec.send(Flushed(name, self._app.cache_flush(users)))
         except RemoteProtocolError as error:
-            self.write(self._codec.data_to_send())
+            self.flush()
             self._app.log.warning(
                 "auth_master_disconnected", reason=str(error), listener=self._listener.name, peer_pid=self._peer_pid
             )
             self.close()
             return
-        self.write(self._codec.data_to_send())
+        self.flush()
 
     def bug(self) -> None:
         """A mistake of ours; the traceback goes to the log."""
@@ -92,13 +111,19 @@ class Master(Connection):
     def ended(self) -> None:
         """Nobody waits for the lookups that run."""
         self._app.masters.discard(self)
-        for scope in self._scopes:
+        for scope in self._lists:
             scope.cancel()
+        while self._pending:
+            pending = self._pending.pop()
+            pending.waits_for.cancel()
+            if not isinstance(pending.waits_for, trio.CancelScope):
+                pending.lookup.close()
+                pending.core.release()
 
     @property
     def idle(self) -> bool:
         """No lookup is running."""
-        return not self._scopes
+        return not self._pending and not self._lists
 
     async def _lookup_passdb(self, request: AuthRequest, user: str) -> MasterReply:
         _, reply = await self._app.core.auth.lookup_passdb(request, user)
@@ -126,30 +151,59 @@ class Master(Connection):
         if isinstance(step, Done):
             self._codec.send(self._allowed(step.value))
         else:
-            core = self._app.core
-            core.holds += 1
-            self._spawn(self._carry_on, core, request, lookup, step, id)
+            self._wait(_Pending(id, request, lookup, self._app.core), step)
 
-    def _spawn(self, function: Any, *args: Any) -> None:
-        scope = trio.CancelScope(deadline=trio.current_time() + self._app.request_timeout)
-        self._scopes.add(scope)
-        self._app.tasks.start_soon(function, scope, *args)
+    def _wait(self, pending: _Pending, wish: Wish) -> None:
+        pending.core.holds += 1
+        self._pending.add(pending)
+        if isinstance(wish, Errand):
+            pending.waits_for = wish
+            wish.start(lambda outcome: self._resume(pending, outcome))
+        else:
+            pending.waits_for = scope = self._scope()
+            self._app.tasks.start_soon(self._carry_on, pending, wish, scope)
 
-    async def _carry_on(
-        self, scope: trio.CancelScope, core: "Core", request: AuthRequest, lookup: Lookup, wish: Wish, id: int
-    ) -> None:
-        step: Done | Wish = Done(Failed(id))
+    def _scope(self) -> trio.CancelScope:
+        return trio.CancelScope(deadline=trio.current_time() + self._app.request_timeout)
+
+    def _resume(self, pending: _Pending, outcome: Outcome) -> None:
+        """An errand has ended; what there is to write goes out when all that ended with it have been told."""
+        self._pending.remove(pending)
+        step: Done | Wish
+        try:
+            step = resume(pending.lookup, outcome)
+        except Exception:
+            self._app.bug(pending.request)
+            step = Done(Failed(pending.id))
+        self._go_on(pending, step)
+        pending.core.release()
+        self._app.unwritten.add(self)
+
+    async def _carry_on(self, pending: _Pending, wish: Wish, scope: trio.CancelScope) -> None:
+        step: Done | Wish = Done(Failed(pending.id))
         try:
             with scope:
-                step = await finish(lookup, wish)
+                step = await finish(pending.lookup, wish, Errand)
         except Exception:
-            self._app.bug(request)
+            self._app.bug(pending.request)
         finally:
-            self._scopes.discard(scope)
-            core.release()
-        if isinstance(step, Done) and not self.closed:
+            if self.closed:
+                pending.lookup.close()
+            else:
+                self._pending.remove(pending)
+                self._go_on(pending, step)
+                self.flush()
+            pending.core.release()
+
+    def _go_on(self, pending: _Pending, step: Done | Wish) -> None:
+        if isinstance(step, Done):
             self._codec.send(self._allowed(step.value))
-            self.write(self._codec.data_to_send())
+        else:
+            self._wait(pending, step)
+
+    def flush(self) -> None:
+        """Write what is there to be written."""
+        self.write(self._codec.data_to_send())
 
     async def _list(self, scope: trio.CancelScope, id: int, mask: str | None) -> None:
         wanted = masks.mask(mask, ignore_case=True) if mask else None
@@ -163,7 +217,7 @@ class Master(Connection):
                     for user in names:
                         if wanted is None or wanted(user):
                             self._codec.send(Listed(id, user))
-                    self.write(self._codec.data_to_send())
+                    self.flush()
                     scope.deadline = float("inf")  # how slowly a client reads is its own affair
                     await self.drained()
                     scope.deadline = trio.current_time() + self._app.request_timeout
@@ -174,11 +228,11 @@ class Master(Connection):
             self.bug()
         finally:
             users.close()
-            self._scopes.discard(scope)
+            self._lists.discard(scope)
             core.release()
         if not self.closed:
             self._codec.send(ListDone(id, ok))
-            self.write(self._codec.data_to_send())
+            self.flush()
             self.pause(False)
 
     def _allowed(self, reply: MasterReply) -> MasterReply:

@@ -1,15 +1,17 @@
 """Masters: lookups that wait, lists, and fetching a login."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from authlua.listing import WholeListing
+from authlua.request import AuthRequest
 from authlua.results import UserdbReply, UserdbResult
-from authlua.wishes import Sleep
+from authlua.wishes import Errand, Outcome, Sleep
 from tests.auth.fakes import House
 from tests.server.living import Living, living, login, read_until
 from tests.server.test_clients import auth
@@ -170,6 +172,76 @@ async def test_a_master_that_hangs_up_leaves_nothing_behind(tmp_path: Path, auto
         await stream.aclose()
         await trio.sleep(1)
         assert (server.app.core.holds, server.app.masters) == (0, set())
+
+
+class Errands:
+    """A userdb that asks somebody who reports back: who asked what, and who was given up."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Callable[[Outcome], None]] = {}
+        self.given_up: list[str] = []
+
+    async def lookup(self, request: AuthRequest) -> UserdbReply:
+        name = request.user or ""
+        home: str = await _Asked(self, name)
+        if home == "/slow":
+            await Sleep(10)
+            home = await _Asked(self, name)
+        return UserdbReply(UserdbResult.OK, [("home", home)])
+
+    def iterate(self) -> WholeListing:
+        raise AssertionError("nobody asks")
+
+
+class _Asked(Errand):
+    def __init__(self, house: Errands, name: str) -> None:
+        self._house = house
+        self._name = name
+
+    def start(self, report: Callable[[Outcome], None]) -> None:
+        self._house.asked[self._name] = report
+
+    def cancel(self) -> None:
+        self._house.given_up.append(self._name)
+
+
+async def test_lookups_that_run_errands_take_no_task(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Those whose outcomes come together are told together; one that has to wait for something else goes on after."""
+    house, userdb = House(userdbs=[{}]), Errands()
+    object.__setattr__(house.auth._userdbs._entries[0], "userdb", userdb)
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        tasks = len(server.app.tasks.child_tasks)
+        await stream.send_all(b"".join(b"USER\t%d\tu%d\tservice=x\n" % (id, id) for id in range(1, 5)))
+        await wait_all_tasks_blocked()
+        (served,) = server.app.masters
+        assert sorted(userdb.asked) == ["u1", "u2", "u3", "u4"]
+        assert (len(server.app.tasks.child_tasks), served.idle) == (tasks, False)
+        userdb.asked["u3"](Outcome("/3"))
+        userdb.asked["u1"](Outcome("/1"))
+        userdb.asked["u2"](Outcome(failure=RuntimeError("a bug")))
+        userdb.asked["u4"](Outcome("/slow"))
+        server.app.write_all()
+        assert await read_until(stream, b"FAIL\t2\n") == b"USER\t3\tu3\thome=/3\nUSER\t1\tu1\thome=/1\nFAIL\t2\n"
+        await trio.sleep(20)
+        userdb.asked["u4"](Outcome("/4"))
+        server.app.write_all()
+        assert await read_until(stream, b"\n") == b"USER\t4\tu4\thome=/4\n"
+        assert (served.idle, server.app.core.holds, len(server.events("internal_error"))) == (True, 0, 1)
+
+
+async def test_an_errand_of_a_master_that_hangs_up_is_called_off(tmp_path: Path) -> None:
+    """Nobody waits for it any more."""
+    house, userdb = House(userdbs=[{}]), Errands()
+    object.__setattr__(house.auth._userdbs._entries[0], "userdb", userdb)
+    async with living(tmp_path, house.auth) as server:
+        stream = await master(server)
+        await stream.send_all(b"USER\t1\tt\tservice=x\n")
+        await wait_all_tasks_blocked()
+        assert server.app.core.holds == 1
+        await stream.aclose()
+        await wait_all_tasks_blocked()
+        assert (userdb.given_up, server.app.core.holds) == (["t"], 0)
 
 
 async def test_a_login_is_not_fetched_from_another_connections_pid(tmp_path: Path) -> None:
