@@ -164,6 +164,8 @@ class _Process:
                 self._pool.lost(self)
                 break
             self._pool.heard(self, marshal.loads(frame))
+            if not self._pool.waits:
+                break  # there can hardly be more
         self._pool.batch_done()
 
     async def answer(self, number: int, value: tuple[bool, Any]) -> None:
@@ -240,8 +242,8 @@ class Pool:
         self._out.setblocking(False)
         self._scripts_fd = os.memfd_create("authlua-scripts")
         self._slots_fd = os.memfd_create("authlua-workers")
-        os.ftruncate(self._slots_fd, max * SLOT.size)
-        self._slots = mmap.mmap(self._slots_fd, max * SLOT.size)
+        os.ftruncate(self._slots_fd, max * SLOT)
+        self._slots = memoryview(mmap.mmap(self._slots_fd, max * SLOT)).cast("Q")
         self._ready: Ready | None = None
         self._wake = trio.Event()
         self._batch_done: Callable[[], None] = lambda: None
@@ -310,13 +312,18 @@ class Pool:
                 self._ready.forget(worker)
             worker.close()
         self._workers.clear()
-        self._slots.close()
+        self._slots.release()
         os.close(self._slots_fd)
         os.close(self._scripts_fd)
 
     def batch_done(self) -> None:
         """All replies that were there have been reported."""
         self._batch_done()
+
+    @property
+    def waits(self) -> bool:
+        """Calls are out."""
+        return bool(self._calls)
 
     @property
     def size(self) -> int:
@@ -396,7 +403,7 @@ class Pool:
             return
         index = next(index for index in range(self._max) if index not in self._workers)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        SLOT.pack_into(self._slots, index * SLOT.size, 0)
+        self._slots[index] = 0
         # the zygote is from before the server gave up root
         identity = os.geteuid(), os.getegid(), os.getgroups()
         order = (index, self._memory_limit, identity)
@@ -528,7 +535,7 @@ class Pool:
             return -1.0, str(error)
 
     def _running(self, worker: _Process) -> int:
-        number: int = SLOT.unpack_from(self._slots, worker.index * SLOT.size)[0]
+        number: int = self._slots[worker.index]
         return number
 
     def _tick(self) -> None:

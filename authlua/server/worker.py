@@ -30,7 +30,6 @@ import resource
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
@@ -59,47 +58,33 @@ PIECE = 1 << 16
 HASH = "hash"
 """The service that the server's own threads are: `judge_password` with these arguments."""
 
-SLOT = struct.Struct("=Q")
-"""What a worker shows the server at its place in shared memory: the number of the call it runs, 0 when it is free."""
+SLOT = 8
+"""Bytes of a worker's place in shared memory: the number of the call it runs, 0 when it is free."""
+
+GLANCE = 0.001
+"""Seconds between two looks at whether a worker has to make room: to fill memory, or to be a hog, takes longer."""
 
 HEADROOM = 256 << 20
 """Bytes of address space beyond the scripts' limit: allocator slack, libraries that scripts load."""
 
 
-def work(order: tuple[Any, ...], queue_fd: int, own_fd: int, slots_fd: int, scripts_fd: int) -> None:
-    """Take calls until the server closes the queue, with the server's rights."""
+def work(order: tuple[Any, ...], *fds: int) -> None:
+    """Take calls until the server closes the queue, with the server's rights; *fds* are those of `Worker`."""
     index, memory_limit, identity = order
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # for programs that a script waits for
     become(*identity)
-    scripts = marshal.loads(os.pread(scripts_fd, os.fstat(scripts_fd).st_size, 0))
-    os.close(scripts_fd)
-    queue = socket.socket(fileno=queue_fd)
-    own = socket.socket(fileno=own_fd)
-    slots = mmap.mmap(slots_fd, 0)
-    queue.setblocking(True)
-    own.setblocking(True)
     limit = limit_memory(memory_limit)
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    waits = Waits()
-    worker = _Worker(own, scripts, waits, lambda number: SLOT.pack_into(slots, index * SLOT.size, number))
-    calls, answers = _Inbox(queue, worker.call), _Inbox(own, worker.answered)
-    ready = Ready()
-    ready.watch(calls, select.EPOLLIN)
-    ready.watch(answers, select.EPOLLIN)
-    waits.attach(ready, lambda at: None)
-    worker.warm()
-    own.send(marshal.dumps((HELLO, os.getpid())))
-    full = False
-    while not (full and worker.idle) and not (calls.ended or answers.ended):
-        if worker.idle:
-            calls.take()
-        else:
-            left = waits.next - waits.now()
-            ready.poll(None if left == float("inf") else max(0.0, left))
-            waits.expire()
-        if not full and (resident() > limit or os.getpriority(os.PRIO_PROCESS, 0) > nice):
-            full = True
-            ready.forget(calls)
+    worker = Worker(index, *fds)
+    worker.start()
+    looked = time.monotonic()
+    while worker.serves:
+        worker.step()
+        now = time.monotonic()
+        if now - looked >= GLANCE:
+            looked = now
+            if resident() > limit or os.getpriority(os.PRIO_PROCESS, 0) > nice:
+                worker.leave()
     worker.close()
 
 
@@ -163,15 +148,34 @@ class _Piece(Wish):
         self.names = list(names)
 
 
-class _Worker:
-    def __init__(
-        self, own: socket.socket, scripts: list[tuple[Any, ...]], waits: Waits, show: Callable[[int], None]
-    ) -> None:
-        self._own = own
-        self._scripts = scripts
-        self._show = show
-        """Tells the server which call runs."""
-        self._operations = partial(open_twins, waits)
+class Worker:
+    """One worker.
+
+    Args:
+        index: its place in shared memory.
+        queue_fd: the queue that all workers share.
+        own_fd: its own socket.
+        slots_fd: the shared memory.
+        scripts_fd: a file with the scripts.
+    """
+
+    def __init__(self, index: int, queue_fd: int, own_fd: int, slots_fd: int, scripts_fd: int) -> None:
+        self._scripts: list[tuple[Any, ...]] = marshal.loads(os.pread(scripts_fd, os.fstat(scripts_fd).st_size, 0))
+        os.close(scripts_fd)
+        self._own = socket.socket(fileno=own_fd)
+        self._own.setblocking(True)
+        queue = socket.socket(fileno=queue_fd)
+        queue.setblocking(True)
+        self._index = index
+        self._slots = memoryview(mmap.mmap(slots_fd, 0)).cast("Q")
+        self._waits = Waits()
+        self._calls, self._answers = _Inbox(queue, self.call), _Inbox(self._own, self.answered)
+        self._ready = Ready()
+        self._ready.watch(self._calls, select.EPOLLIN)
+        self._ready.watch(self._answers, select.EPOLLIN)
+        self._waits.attach(self._ready, lambda at: None)
+        self._leaves = False
+        self._operations = partial(open_twins, self._waits)
         self._databases: dict[int, LuaPassdb | LuaUserdb] = {}
         self._shared = Scripts()
         self._call = 0
@@ -181,21 +185,35 @@ class _Worker:
         self._pieces: dict[int, list[bytes]] = {}
 
     @property
-    def idle(self) -> bool:
-        """No call waits for an answer."""
-        return not self._waiting
+    def serves(self) -> bool:
+        """The server is there, and there may be something to do."""
+        return not (self._leaves and not self._waiting) and not (self._calls.ended or self._answers.ended)
+
+    def step(self) -> None:
+        """Wait for something to do, and do it."""
+        if not self._waiting:
+            self._calls.take()
+        else:
+            left = self._waits.next - self._waits.now()
+            self._ready.poll(None if left == float("inf") else max(0.0, left))
+            self._waits.expire()
+
+    def leave(self) -> None:
+        """Take no more calls; those that wait are finished."""
+        if not self._leaves:
+            self._leaves = True
+            self._ready.forget(self._calls)
 
     def call(
         self, number: int, database: int, function: str, request: tuple[Any, ...] | None, password: bytes | None
     ) -> None:
         """Run a call, until it is done or has to wait."""
-        self._call = number
-        self._show(number)
+        self._call = self._slots[self._index] = number
         try:
             core = self._core(self._database(database), function, request, password)
         except ScriptError as error:
             self._say(ERROR, number, str(error))
-            self._show(0)
+            self._slots[self._index] = 0
         else:
             self._advance(number, function, core, Outcome())
 
@@ -215,8 +233,7 @@ class _Worker:
 
     def _advance(self, number: int, function: str, core: Coroutine[Wish, Any, Any], outcome: Outcome) -> None:
         """Send whatever *core* has to say next."""
-        self._call = number
-        self._show(number)
+        self._call = self._slots[self._index] = number
         try:
             step = _run(core, outcome)
             if isinstance(step, _Piece):
@@ -243,7 +260,7 @@ class _Worker:
             self._say(ERROR, number, f"{function}: the reply cannot be sent: {error}")
         if number not in self._waiting:
             self._aside.discard(number)
-        self._show(0)
+        self._slots[self._index] = 0
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         """An errand has ended; go on with the call that waits for it."""
@@ -275,11 +292,12 @@ class _Worker:
             reply = await database.lookup(request)
         return (int(reply.result), tuple(reply.fields), reply.text)
 
-    def warm(self) -> None:
+    def start(self) -> None:
         """Load all scripts, so that no call has to wait for that; what does not load is told to who calls it."""
         for index in range(len(self._scripts)):
             with contextlib.suppress(ScriptError):
                 self._database(index)
+        self._say(HELLO, os.getpid())
 
     def _database(self, index: int) -> LuaPassdb | LuaUserdb:
         database = self._databases.get(index)
