@@ -1,8 +1,9 @@
-"""The same logins again and again, in one process without trio: what `bench.guard` counts the instructions of.
+"""The same logins again and again, in one process without waiting: what `bench.guard` counts the instructions of.
 
 ``python -m bench.replay login N`` answers N batches of sixteen logins through a socketpair, ``… user N`` of userdb
-lookups; events are counted as for a listener of kind ``metrics``. ``… unit N`` does N rounds of everyday Python, to
-tell how many instructions this interpreter needs for anything at all.
+lookups; events are counted as for a listener of kind ``metrics``. ``worker-login`` and ``worker-user`` do so with the
+script in a worker, which is played by the same process. ``… unit N`` does N rounds of everyday Python, to tell how many
+instructions this interpreter needs for anything at all.
 """
 
 import os
@@ -12,6 +13,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import trio
 
 BATCH = 16
 PARAMS = b"service=imap\tsecured\tsession=wGM65tdgfOJ/AAAB\tlip=192.0.2.1\trip=198.51.100.7\tlport=143\trport=57980"
@@ -36,14 +40,30 @@ def replay(what: str) -> Callable[[], None]:
     from authlua.server.core import Lasting, open_core
     from authlua.server.counting import Counts
     from authlua.server.listeners import Listener
+    from authlua.server.worker import Worker
+    from authlua.server.zygote import Zygote
 
-    kind, hello, line, beginning = SHAPES[what]
+    workers: list[Worker] = []
+
+    class Ourselves(Zygote):
+        """Makes workers of this very process."""
+
+        def __init__(self) -> None:
+            pass
+
+        def fork(self, worker: str, order: tuple[Any, ...], *fds: int) -> None:
+            workers.append(Worker(order[0], *map(os.dup, fds)))
+
+    where, _, shape = what.rpartition("-")
+    kind, hello, line, beginning = SHAPES[shape]
     script = str(Path(__file__).with_name("auth.lua"))
     settings = embedded(script, tempfile.gettempdir())
     log = open_log("text", "info", os.open(os.devnull, os.O_WRONLY))
     counts = Counts()
-    core = open_core(settings, log, Lasting(counts=counts))
+    core = open_core(settings, log, Lasting(counts=counts, zygote=Ourselves() if where else None))
     app = App(settings, core, log, lambda: core)
+    if core.pool is not None:
+        core.pool.start(app.ready, app.write_all)
     app.tally.counts = counts
     ours, theirs = socket.socketpair()
     app.connect(Listener(ListenerSettings(kind=kind), socket.socket(socket.AF_UNIX)), theirs)
@@ -59,6 +79,10 @@ def replay(what: str) -> Callable[[], None]:
         last += BATCH
         ours.send(b"".join(line % id for id in ids))
         app.ready.serve([(connection.fileno(), select.EPOLLIN)])
+        if workers:
+            for _ in ids:
+                workers[0].step()
+            app.ready.poll(0)
         answers = ours.recv(1 << 16).splitlines()
         if len(answers) != BATCH or not all(answer.startswith(beginning) for answer in answers):
             raise RuntimeError(f"the replay is not answered as it should be: {answers[:1]}")
@@ -85,13 +109,13 @@ def unit() -> None:
         "\t".join(word for word in (thing.name, thing.get("id"), thing.get("rip"), thing.get("lip")) if word)
 
 
-def main() -> None:
-    """Do what the command line says."""
+async def main() -> None:
+    """Do what the command line says; inside trio, whose clock workers' calls are timed by."""
     what, count = sys.argv[1:]
-    work = replay(what) if what in SHAPES else unit
+    work = unit if what == "unit" else replay(what)
     for _ in range(int(count)):
         work()
 
 
 if __name__ == "__main__":
-    main()
+    trio.run(main)
