@@ -28,6 +28,25 @@ class Url(NamedTuple):
         """Host and port, for messages."""
         return f"{self.host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """Scheme and authority."""
+        return f"{'https' if self.secure else 'http'}://{self.authority}"
+
+    @property
+    def shown_target(self) -> str:
+        """The target as a log may have it: a query may hold a password."""
+        path, mark, _ = self.target.partition("?")
+        return f"{path}?<hidden>" if mark else path
+
+    @property
+    def shown(self) -> str:
+        """All of it as a log may have it."""
+        return self.origin + self.shown_target
+
+    def __repr__(self) -> str:
+        return f"<Url {self.shown}>"
+
 
 _PCHAR = r"A-Za-z0-9._~!$&'()*+,;=:@/-"
 _PATH = re.compile(f"[{_PCHAR}]*")

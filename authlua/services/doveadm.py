@@ -62,6 +62,9 @@ class Options(NamedTuple):
     timeout: float = 0
     """Seconds that a command may take; 0: as long as it likes."""
 
+    def __repr__(self) -> str:
+        return f"<doveadm at {self.place}>"
+
     @property
     def place(self) -> str:
         """What logs call it."""

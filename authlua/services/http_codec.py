@@ -16,6 +16,13 @@ _VALUE = re.compile(r"[^\0\r\n]*")
 _TARGET = re.compile(r"[\x21-\x7e\x80-\xff]+")
 
 
+LARGEST_HEAD = 1 << 20
+"""Bytes that the head of a response may have when nobody said how many; all of it is kept until it is complete."""
+
+LARGEST_BODY = 64 << 20
+"""Bytes that a payload may have: no Lua state has room for more by default, and the server is everybody's."""
+
+
 class BadRequest(Exception):
     """What was to be sent is no HTTP; its text says what of it."""
 
@@ -48,7 +55,7 @@ def encode_headers(headers: Sequence[Header]) -> bytes:
 
 
 class Limits:
-    """How much of a response's head is read; 0: as much as comes."""
+    """How much of a response's head is read; 0: as much as comes, up to `LARGEST_HEAD`."""
 
     __slots__ = ("field_size", "fields", "size")
 
@@ -145,11 +152,12 @@ class ResponseReader:
         bodyless: the request was one whose answer has a head only (``HEAD``, ``CONNECT``).
     """
 
-    __slots__ = ("_head_seen", "_limits", "_message", "_parser")
+    __slots__ = ("_head_seen", "_limits", "_message", "_parser", "_read")
 
     def __init__(self, limits: Limits, *, bodyless: bool = False) -> None:
         self._limits = limits
         self._head_seen = False
+        self._read = 0
         self._message = _Message(bodyless)
         self._parser = self._message.parser = httptools.HttpResponseParser(self._message)
 
@@ -166,8 +174,13 @@ class ResponseReader:
                 raise BadResponse(f"Invalid HTTP response: {error}") from error
             message.too_much = True
         if not self._head_seen:
+            self._read += len(data)
+            if self._read > max(LARGEST_HEAD, self._limits.size) and not message.final:
+                raise BadResponse("Failed to parse header: Excessive header size")
             self._check(message.fields)
             self._head_seen = message.final
+        if message.size > LARGEST_BODY:
+            raise BadResponse(f"Payload of more than {LARGEST_BODY} bytes")
         if message.complete:
             message.parser = None  # the two know each other
 

@@ -25,6 +25,9 @@ class TlsOptions(NamedTuple):
     ssl_min_protocol: str = ""
     ssl_options: str = ""
 
+    def __repr__(self) -> str:
+        return "<tls options>"  # the key's password is among them
+
 
 class BadOptions(Exception):
     """Nothing can be made of what a script asked for; its text says what."""

@@ -17,7 +17,7 @@ from authlua.results import PassdbResult
 from authlua.secret import Secret
 from authlua.server.core import _observer
 from authlua.server.counting import Counts
-from authlua.services.http_client import Answer
+from authlua.services.http_messages import Answer
 from authlua.variables import compile_template
 from authlua.wishes import Service, Sleep
 from tests.auth.fakes import House

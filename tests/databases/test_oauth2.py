@@ -25,7 +25,7 @@ from authlua.errors import ConfigError, ScriptError
 from authlua.protocol import Ok
 from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
-from authlua.services.http_client import Answer
+from authlua.services.http_messages import Answer
 from authlua.wishes import Compute, Service
 from tests.databases.test_databases import Site
 

@@ -20,7 +20,8 @@ from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
 from authlua.server.driving import complete
 from authlua.services import fulfil_now
-from authlua.services.http_client import Options, made_of
+from authlua.services.http_client import made_of
+from authlua.services.http_messages import Options
 from authlua.services.http_tls import TlsOptions
 from authlua.wishes import Service
 from tests.lua.conftest import SCRIPTS, Bench, login

@@ -2,15 +2,20 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from authlua.services.http_client import Answer, submit
+from authlua.services import doveadm
+from authlua.services.http_client import made_of, submit
+from authlua.services.http_messages import Answer
 from authlua.urls import parse_url
 from tests.services.backend import Backend, Proxy, Tls
+from tests.services.imap_server import context
+from tests.services.tls import make_certificate
 
 
 @pytest.fixture
@@ -197,6 +202,34 @@ async def test_requests_go_through_a_proxy(backend: Backend, tmp_path: Path) -> 
 
 
 # -- URLs
+
+
+async def test_a_proxy_that_breaks_the_connection_is_an_answer(tmp_path: Path) -> None:
+    """A script hears of it as of a proxy that says no, also when it was over TLS."""
+    make_certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
+    tls = context(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+
+    def break_off() -> None:
+        sock, _ = listening.accept()
+        with tls.wrap_socket(sock, server_side=True) as secure:
+            secure.recv(65536)
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with trio.open_nursery() as nursery:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            nursery.start_soon(trio.to_thread.run_sync, break_off)
+            proxy = f"https://127.0.0.1:{listening.getsockname()[1]}"
+            answer = await get("https://example/", proxy_url=proxy, ssl_client_require_valid_cert=False)
+    assert answer.status == 9003
+    assert answer.reason == b"Tunnel to example:443 failed: [Errno 104] Connection reset by peer"
+
+
+def test_no_password_is_in_a_repr() -> None:
+    """Of what travels through the client; a traceback or an assertion may show it."""
+    url = parse_url("http://user:s3cret@host/path?token=s3cret")
+    options = made_of({"proxy_password": "s3cret", "ssl_client_key_password": "s3cret"})
+    assert repr(url) == "<Url http://host/path?<hidden>>"
+    assert "s3cret" not in f"{options!r} {options.tls!r} {doveadm.Options(password='s3cret')!r}"
 
 
 @pytest.mark.parametrize(

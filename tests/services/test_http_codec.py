@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authlua.services.http_codec import BadRequest, BadResponse, Limits, ResponseReader, encode_request
+from authlua.services import http_codec
+from authlua.services.http_codec import LARGEST_HEAD, BadRequest, BadResponse, Limits, ResponseReader, encode_request
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -136,6 +137,26 @@ def test_a_head_without_end_is_refused(limits: Limits) -> None:
     assert read(HELLO + b"", limits=Limits(size=30, field_size=20, fields=1)).body == b"hello"
     with pytest.raises(BadResponse, match="Excessive"):
         read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Y: long enough to be too long\r\n\r\n", limits=limits)
+
+
+@pytest.mark.parametrize("more", [b"y\r\nX: ", b"x", b"\r\n\r\nHTTP/1.1 100 Go\r\nX: "])
+def test_a_head_without_limits_has_some(more: bytes) -> None:
+    """All of it is kept, be it in fields, in one that never ends, or in responses in front."""
+    reader = ResponseReader(Limits())
+    reader.feed(b"HTTP/1.1 100 Continue\r\nX: ")
+    times = LARGEST_HEAD // len(more)
+    reader.feed(more * (times - 100))
+    with pytest.raises(BadResponse, match="Excessive header size"):
+        reader.feed(more * 101)
+
+
+def test_a_payload_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is of it so far is an answer all the same."""
+    monkeypatch.setattr(http_codec, "LARGEST_BODY", 1000)
+    reader = read(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1000)
+    with pytest.raises(BadResponse, match="Payload of more than 1000 bytes"):
+        reader.feed(b"x")
+    assert (reader.status, reader.size) == (200, 1001)
 
 
 def test_a_request_is_its_lines() -> None:

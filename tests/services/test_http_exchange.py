@@ -13,7 +13,9 @@ import trio
 
 from authlua.server.ready import Ready
 from authlua.services import attach, errand, fulfil, wait_for
-from authlua.services.http_client import LONGEST_ERRAND, Answer, Exchange
+from authlua.services.http_exchange import Exchange
+from authlua.services.http_messages import Answer
+from authlua.services.http_pool import LONGEST_ERRAND
 from authlua.wishes import Outcome, Service
 from tests.services.backend import Backend
 

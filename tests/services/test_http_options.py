@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from authlua.services.http_client import Answer, Note, submit
+from authlua.services.http_client import submit
+from authlua.services.http_messages import Answer, Note
 from authlua.services.http_tls import TlsOptions, tls_contexts
 from tests.services.backend import Backend, SecureProxy, Tls
 
