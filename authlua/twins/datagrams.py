@@ -2,31 +2,31 @@
 
 import os
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from errno import EBADF
-from typing import Any
+from typing import Any, ClassVar
 
 from authlua.twins.operations import READ, WRITE, Steps, Waits, Want, begin
 from authlua.twins.resources import Leases
-from authlua.twins.sockets import FAMILIES, TIMEOUT, Answer, Sockets, Tcp, error_text, wait
+from authlua.twins.sockets import FAMILIES, TIMEOUT, Answer, Option, Sockets, Tcp, error_text, wait
 
 REFUSED = b"refused"
-
-_OPTIONS = {
-    b"broadcast": (socket.SOL_SOCKET, socket.SO_BROADCAST, bool),
-    b"dontroute": (socket.SOL_SOCKET, socket.SO_DONTROUTE, bool),
-    b"reuseaddr": (socket.SOL_SOCKET, socket.SO_REUSEADDR, bool),
-    b"reuseport": (socket.SOL_SOCKET, socket.SO_REUSEPORT, bool),
-    b"ipv6-v6only": (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool),
-    b"recv-buffer-size": (socket.SOL_SOCKET, socket.SO_RCVBUF, int),
-    b"send-buffer-size": (socket.SOL_SOCKET, socket.SO_SNDBUF, int),
-}
 
 
 class Udp(Tcp):
     """A socket for datagrams. Without a *family* it gets one with its first address."""
 
     __slots__ = ()
+
+    options: ClassVar[Mapping[bytes, Option]] = {
+        b"broadcast": (socket.SOL_SOCKET, socket.SO_BROADCAST, b"flag"),
+        b"dontroute": (socket.SOL_SOCKET, socket.SO_DONTROUTE, b"flag"),
+        b"reuseaddr": (socket.SOL_SOCKET, socket.SO_REUSEADDR, b"flag"),
+        b"reuseport": (socket.SOL_SOCKET, socket.SO_REUSEPORT, b"flag"),
+        b"ipv6-v6only": (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, b"flag"),
+        b"recv-buffer-size": (socket.SOL_SOCKET, socket.SO_RCVBUF, b"number"),
+        b"send-buffer-size": (socket.SOL_SOCKET, socket.SO_SNDBUF, b"number"),
+    }
 
     def __init__(self, family: int) -> None:
         super().__init__(family)
@@ -100,30 +100,6 @@ def _disconnect(udp: Udp) -> Answer:
     return (1.0,)
 
 
-def _set_option(udp: Udp, name: bytes, value: Any) -> Answer:
-    level, option, kind = _OPTIONS[name]
-    if udp.sock is None:
-        return None, b"setsockopt failed"
-    try:
-        udp.sock.setsockopt(level, option, int(kind(value)))
-    except OSError:
-        return None, b"setsockopt failed"
-    return (1.0,)
-
-
-def _get_option(udp: Udp, name: bytes) -> Answer:
-    if udp.sock is None:
-        return None, b"getsockopt failed"
-    try:
-        if name == b"error":
-            number = udp.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            return (os.strerror(number).encode(),) if number else (None,)
-        level, option, kind = _OPTIONS[name]
-        return (kind(udp.sock.getsockopt(level, option)),)
-    except OSError:
-        return None, b"getsockopt failed"
-
-
 class Datagrams:
     """What the Lua side calls."""
 
@@ -143,9 +119,6 @@ class Datagrams:
                 self._naming(call, udp, method, host, port), self._waits
             ),
             "udp_disconnect": _disconnect,
-            "udp_option_kind": lambda name: _OPTIONS[name][2].__name__.encode() if name in _OPTIONS else b"",
-            "udp_set_option": _set_option,
-            "udp_get_option": _get_option,
         }
 
     def _doing(self, call: int | None, udp: Udp, method: Callable[..., Steps], *arguments: Any) -> Answer:

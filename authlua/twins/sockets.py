@@ -10,14 +10,17 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, ClassVar
 
 from authlua.twins.operations import FOREVER, READ, WRITE, Steps, Until, Waits, Want, begin, now
 from authlua.twins.resources import Leases, Resource
 from authlua.twins.threads import Threads
 
 Answer = tuple[Any, ...]
+
+Option = tuple[int, int, bytes]
+"""Level and number, as the system has them, and the kind of its value: ``flag``, ``number`` or ``linger``."""
 
 CLOSED, TIMEOUT = b"closed", b"timeout"
 
@@ -69,6 +72,20 @@ class Tcp(Resource):
     """A socket, its limits and what has been read ahead."""
 
     __slots__ = ("_block", "_family", "_received", "_sent", "_since", "_total", "buffer", "sock", "tls")
+
+    options: ClassVar[Mapping[bytes, Option]] = {
+        b"keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE, b"flag"),
+        b"reuseaddr": (socket.SOL_SOCKET, socket.SO_REUSEADDR, b"flag"),
+        b"reuseport": (socket.SOL_SOCKET, socket.SO_REUSEPORT, b"flag"),
+        b"tcp-nodelay": (socket.IPPROTO_TCP, socket.TCP_NODELAY, b"flag"),
+        b"ipv6-v6only": (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, b"flag"),
+        b"tcp-keepidle": (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, b"number"),
+        b"tcp-keepcnt": (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, b"number"),
+        b"tcp-keepintvl": (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, b"number"),
+        b"recv-buffer-size": (socket.SOL_SOCKET, socket.SO_RCVBUF, b"number"),
+        b"send-buffer-size": (socket.SOL_SOCKET, socket.SO_SNDBUF, b"number"),
+        b"linger": (socket.SOL_SOCKET, socket.SO_LINGER, b"linger"),
+    }
 
     def __init__(self, family: int) -> None:
         super().__init__()
@@ -284,48 +301,34 @@ def wait(sock: socket.socket, events: int, deadline: float) -> Generator[Want, b
     return (yield Until(sock.fileno(), events, deadline))
 
 
-_FLAGS = {
-    b"keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-    b"reuseaddr": (socket.SOL_SOCKET, socket.SO_REUSEADDR),
-    b"reuseport": (socket.SOL_SOCKET, socket.SO_REUSEPORT),
-    b"tcp-nodelay": (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-    b"ipv6-v6only": (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
-}
-_NUMBERS = {
-    b"tcp-keepidle": (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
-    b"tcp-keepcnt": (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
-    b"tcp-keepintvl": (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
-    b"recv-buffer-size": (socket.SOL_SOCKET, socket.SO_RCVBUF),
-    b"send-buffer-size": (socket.SOL_SOCKET, socket.SO_SNDBUF),
-}
-
-
 def _set_option(tcp: Tcp, name: bytes, value: Any, more: Any) -> Answer:
+    level, option, kind = tcp.options[name]
     if tcp.sock is None:
         return None, b"setsockopt failed"
     try:
-        if name == b"linger":
-            tcp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", bool(value), int(more)))
-        else:
-            level, option = _FLAGS.get(name) or _NUMBERS[name]
-            tcp.sock.setsockopt(level, option, int(value))
+        tcp.sock.setsockopt(
+            level, option, struct.pack("ii", bool(value), int(more)) if kind == b"linger" else int(value)
+        )
     except OSError:
         return None, b"setsockopt failed"
     return (1.0,)
 
 
 def _get_option(tcp: Tcp, name: bytes) -> Answer:
+    """The value of an option, or ``linger``'s two."""
+    level, option, kind = tcp.options.get(name, (socket.SOL_SOCKET, socket.SO_ERROR, b"error"))
     if tcp.sock is None:
         return None, b"getsockopt failed"
     try:
-        if name in _FLAGS:
-            return (bool(tcp.sock.getsockopt(*_FLAGS[name])),)
-        if name == b"error":
-            number = tcp.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            return (os.strerror(number).encode(),) if number else (None,)
-        return (tcp.sock.getsockopt(*_NUMBERS[name]),)
+        if kind == b"linger":
+            on, seconds = struct.unpack("ii", tcp.sock.getsockopt(level, option, 8))
+            return bool(on), seconds
+        number = tcp.sock.getsockopt(level, option)
     except OSError:
         return None, b"getsockopt failed"
+    if kind == b"error":
+        return (os.strerror(number).encode() if number else None,)
+    return (bool(number) if kind == b"flag" else number,)
 
 
 class Sockets:
@@ -356,17 +359,9 @@ class Sockets:
             "tcp_dirty": Tcp.is_dirty,
             "tcp_quiet": Tcp.is_quiet,
             "tcp_fd": Tcp.fd,
+            "tcp_option_kind": lambda tcp, name: tcp.options[name][2] if name in tcp.options else b"",
             "tcp_set_option": _set_option,
             "tcp_get_option": _get_option,
-            "tcp_option_kind": lambda name: (
-                b"flag"
-                if name in _FLAGS
-                else b"number"
-                if name in _NUMBERS
-                else b"linger"
-                if name == b"linger"
-                else b""
-            ),
             "gettime": time.time,
             "sleep": self.sleep,
             "lookup": self.lookup,
@@ -451,9 +446,10 @@ class Sockets:
         """The same by a name."""
         return begin(self._host(socket.gethostbyname_ex, host), self._waits)
 
-    def _host(self, look_up: Callable[[str], tuple[str, list[str], list[str]]], host: bytes) -> Steps:
+    def _host(self, look_up: Callable[[Any], tuple[str, list[str], list[str]]], host: bytes) -> Steps:
         try:
-            name, others, addresses = yield from self._threads.run(look_up, host.decode("latin-1"))
+            # the C library sees what stands in front of a NUL, and so does `getaddrinfo`
+            name, others, addresses = yield from self._threads.run(look_up, host.partition(b"\0")[0])
         except socket.herror as error:
             return None, b"host not found" if error.errno == 1 else str(error.strerror).encode()
         except OSError as error:

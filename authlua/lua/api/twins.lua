@@ -78,14 +78,6 @@ function check.number(value, position, name, count)
   complain(position, name, "number expected, got " .. got(value, count, position))
 end
 
--- The kind of a socket's option `name`; it is empty for an option that there is not, which only "error" may be.
-function check.option(kind, name)
-  if kind == "" and name ~= "error" then
-    error("bad argument #1 to 'option' (unsupported option `" .. name:sub(1, 35) .. "')", 3)
-  end
-  return kind
-end
-
 -- ## Where modules come from
 
 local made = {}

@@ -106,14 +106,24 @@ function any.setstats(self, received, sent, age)
   return 1.0
 end
 
+-- The name of an option and the kind of its value; it is empty for an option that there is not.
+local function option(self, method, name, count)
+  name = check.string(name, 1, method, count)
+  return name, host.tcp_option_kind(own(self, nil, method), name)
+end
+
+local function unsupported(method, name)
+  check.complain(1, method, "unsupported option `" .. name:sub(1, 35) .. "'")
+end
+
 function any.setoption(...)
   local self, name, value = ...
-  own(self, nil, "setoption")
-  name = check.string(name, 1, "setoption")
-  local kind, more = check.option(host.tcp_option_kind(name), name), nil
-  if kind == "flag" and type(value) ~= "boolean" then
-    local got = select("#", ...) < 3 and "no value" or type(value)
-    check.complain(2, "setoption", "boolean expected, got " .. got)
+  local count, kind, more = select("#", ...) - 1, nil, nil
+  name, kind = option(self, "setoption", name, count)
+  if kind == "" then
+    unsupported("setoption", name)
+  elseif kind == "flag" and type(value) ~= "boolean" then
+    check.complain(2, "setoption", "boolean expected, got " .. (count < 2 and "no value" or type(value)))
   elseif kind == "number" then
     value = check.number(value, 2, "setoption")
   elseif kind == "linger" then
@@ -129,10 +139,23 @@ function any.setoption(...)
   return host.tcp_set_option(self, name, value, more)
 end
 
-function any.getoption(self, name)
-  own(self, nil, "getoption")
-  name = check.string(name, 1, "getoption")
-  check.option(host.tcp_option_kind(name), name)
+local function lingering(on, seconds)
+  if on == nil then
+    return nil, seconds
+  end
+  return { on = on, timeout = seconds }
+end
+
+function any.getoption(...)
+  local self, name = ...
+  local kind
+  name, kind = option(self, "getoption", name, select("#", ...) - 1)
+  if kind == "" and name ~= "error" then
+    unsupported("getoption", name)
+  end
+  if kind == "linger" then
+    return lingering(host.tcp_get_option(self, name))
+  end
   return host.tcp_get_option(self, name)
 end
 

@@ -17,7 +17,7 @@ local function own(self, kind, name)
 end
 
 -- What it has in common with other sockets.
-for _, name in next, { "close", "settimeout", "gettimeout", "getsockname", "getfd", "dirty", "getfamily" } do
+for name in ("close settimeout gettimeout getsockname getfd dirty getfamily setoption getoption"):gmatch("%S+") do
   any[name] = core.tcp_methods[name]
 end
 
@@ -89,27 +89,6 @@ function any.setsockname(...)
   address = check.string(address, 1, "setsockname", select("#", ...) - 1)
   port = check.string(port, 2, "setsockname", select("#", ...) - 1)
   return waited(host.udp_name(holder(), self, "bind", address == "*" and "0.0.0.0" or address, port))
-end
-
-function any.setoption(...)
-  local self, name, value = ...
-  own(self, nil, "setoption")
-  name = check.string(name, 1, "setoption", select("#", ...) - 1)
-  local kind = check.option(host.udp_option_kind(name), name)
-  if kind == "bool" and type(value) ~= "boolean" then
-    check.complain(2, "setoption", "boolean expected, got " .. (select("#", ...) < 3 and "no value" or type(value)))
-  elseif kind == "int" then
-    value = check.number(value, 2, "setoption")
-  end
-  return host.udp_set_option(self, name, value)
-end
-
-function any.getoption(...)
-  local self, name = ...
-  own(self, nil, "getoption")
-  name = check.string(name, 1, "getoption", select("#", ...) - 1)
-  check.option(host.udp_option_kind(name), name)
-  return host.udp_get_option(self, name)
 end
 
 for name, method in next, any do
