@@ -6,7 +6,7 @@ A core that never wishes runs from start to end in one ``send(None)``: no task, 
 """
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 
 class Wish:
@@ -115,6 +115,18 @@ class Errand(Wish):
     def cancel(self) -> None:
         """Nobody waits for it any more."""
         raise AssertionError("each kind of errand says how")
+
+
+class Watcher(Protocol):
+    """A set of descriptors that somebody looks after, for errands that wait for one."""
+
+    def watch(self, served: Any, events: int, /) -> None:
+        """Call ``served.ready(events)`` whenever one of *events* happens to ``served.fileno()``."""
+        ...
+
+    def forget(self, served: Any, /) -> None:
+        """Look after it no more."""
+        ...
 
 
 class Service(Wish):

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import trio
 
-from authlua.wishes import Errand, Outcome, Service
+from authlua.wishes import Errand, Outcome, Service, Watcher
 
 
 async def wait_for(errand: Errand) -> Any:
@@ -28,16 +28,6 @@ async def wait_for(errand: Errand) -> Any:
     if outcomes[0].failure is not None:
         raise outcomes[0].failure
     return outcomes[0].value
-
-
-class Watcher(Protocol):
-    """A set of descriptors that somebody looks after."""
-
-    def watch(self, served: Any, events: int, /) -> None:
-        """Call ``served.ready(events)`` whenever one of *events* happens to ``served.fileno()``."""
-
-    def forget(self, served: Any, /) -> None:
-        """Look after it no more."""
 
 
 class Attached(NamedTuple):

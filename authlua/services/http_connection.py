@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from authlua.services import dns
-from authlua.services.errands import Watcher
 from authlua.services.http_codec import BadResponse, Header, Limits, ResponseReader, encode_request
 from authlua.services.http_messages import NO_CONNECTION, NO_HOST, GivenUp, Note, Options, basic, http_date
 from authlua.services.http_tls import BadOptions, suite_allowed, tls_contexts
 from authlua.services.rawlog import Rawlog
 from authlua.urls import Url, parse_url
+from authlua.wishes import Watcher
 
 if TYPE_CHECKING:
     from authlua.services.http_exchange import Exchange

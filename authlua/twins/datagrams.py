@@ -77,7 +77,7 @@ class Udp(Tcp):
         """A datagram, cut at *size* bytes, its sender's address and port. A closed socket gives empty ones."""
         while self.sock is not None:
             try:
-                data, sender = self.sock.recvfrom(size)
+                data, sender = self.sock.recvfrom(min(size, 65536))
             except BlockingIOError:
                 if not (yield from wait(self.sock, READ, deadline)):
                     return None, TIMEOUT

@@ -15,7 +15,11 @@ from itertools import count
 from typing import Any, Protocol
 
 from authlua.errors import ScriptError
-from authlua.wishes import Errand, Outcome
+from authlua.wishes import Errand, Outcome, Watcher
+
+MOST_UNREAD = 64 << 20
+"""Bytes that are kept of what a peer or a program says until the script takes them: no Lua state has room for more by
+default, and the process may be everybody's."""
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 FOREVER = float("inf")
@@ -24,18 +28,6 @@ now = time.monotonic
 
 Wake = Callable[[bool], None]
 """Told whether what was waited for has come; if not, the time is up."""
-
-
-class Watcher(Protocol):
-    """A set of descriptors that somebody looks after."""
-
-    def watch(self, served: Any, events: int, /) -> None:
-        """Call ``served.ready(events)`` whenever one of *events* happens to ``served.fileno()``."""
-        ...
-
-    def forget(self, served: Any, /) -> None:
-        """Look after it no more."""
-        ...
 
 
 class Want(Protocol):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, ClassVar
 
-from authlua.twins.operations import FOREVER, READ, WRITE, Steps, Until, Waits, Want, begin, now
+from authlua.twins.operations import FOREVER, MOST_UNREAD, READ, WRITE, Steps, Until, Waits, Want, begin, now
 from authlua.twins.resources import Leases, Resource
 from authlua.twins.threads import Threads
 
@@ -22,7 +22,7 @@ Answer = tuple[Any, ...]
 Option = tuple[int, int, bytes]
 """Level and number, as the system has them, and the kind of its value: ``flag``, ``number`` or ``linger``."""
 
-CLOSED, TIMEOUT = b"closed", b"timeout"
+CLOSED, TIMEOUT, NO_MEMORY = b"closed", b"timeout", os.strerror(errno.ENOMEM).encode()
 
 _ERRORS = {
     errno.EADDRINUSE: b"address already in use",
@@ -273,7 +273,7 @@ class Tcp(Resource):
                     return CLOSED
                 self._received += len(data)
                 self.buffer += data
-                return None
+                return None if len(self.buffer) <= MOST_UNREAD else NO_MEMORY
         return CLOSED
 
     @property

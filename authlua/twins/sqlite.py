@@ -8,6 +8,9 @@ from typing import Any
 from authlua.twins.pools import SESSIONS
 from authlua.twins.sql import Rows, Session, SqlError, expect, split_at_marks
 
+_ERRORS = (sqlite3.Error, sqlite3.Warning, ValueError)
+"""What a statement may end in; the last when it is no UTF-8."""
+
 
 def sessions(path: bytes, busy: float | None = None, *_: Any) -> tuple[Callable[[], Session], int]:
     """Sessions of the file at *path*; one in memory can have only one."""
@@ -38,7 +41,7 @@ class Sqlite:
                 [value.decode("utf-8") if isinstance(value, bytes) else value for value in parameters],
             )
             rows = cursor.fetchall()
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        except _ERRORS as error:
             raise _said(error) from error
         if cursor.description is None:
             return Rows(None, (), (), max(0, cursor.rowcount))
@@ -49,7 +52,7 @@ class Sqlite:
         text = statement.decode("utf-8", "surrogateescape")
         try:
             self._connection.execute(f"EXPLAIN {text}", (None,) * (len(split_at_marks(statement)) - 1)).close()
-        except (sqlite3.Error, sqlite3.Warning) as error:
+        except _ERRORS as error:
             raise _said(error) from error
 
     def commit(self) -> None:

@@ -104,7 +104,10 @@ def _load_key(context: ssl.SSLContext, one: dict[bytes, str]) -> None:
             raise _Refused(f"error loading {what} ({_why(error)})") from error
     if certificate is not None and key is not None:
         try:
-            context.load_cert_chain(certificate, key, one.get(b"password"))
+            # without a function for it, OpenSSL asks for a password on the terminal
+            context.load_cert_chain(certificate, key, lambda: one.get(b"password", ""))
+        except ValueError as error:  # a password that is too long
+            raise _Refused(f"error loading private key ({error})") from error
         except OSError as error:
             raise _Refused(f"error loading certificate ({_why(error)})") from error
 
