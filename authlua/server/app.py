@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from time import time
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ class App:
         self._reloads_asked = self._reloads_begun = 0
         self._reload_error: Exception | None = None
         self._reloads = 0
+        self._closed = False
         self._cache_told: tuple[Cache, int, int] | None = None
         """The cache whose hits and misses were told last, and how many that were."""
         self.tally = Finished(log)
@@ -156,6 +158,9 @@ class App:
         except Exception as error:
             self.log.error("internal_error", exc_info=True)
             return error.with_traceback(None)
+        if self._closed:
+            core.retire()
+            return ConfigError(["the server stops"])
         old, self.core = self.core, core
         self.start_workers()
         self.failures.delay = core.auth.options.failure_delay
@@ -166,17 +171,25 @@ class App:
 
     async def _load(self) -> Core:
         """A new core, made in a thread, as a script may take its time, or block."""
+        loaded: list[Core] = []
         abandoned = False
 
-        def load() -> Core:
-            core = self._reload()
+        def load() -> None:
+            loaded.append(self._reload())
             if abandoned:
-                core.retire()
-            return core
+                retire()
 
-        with trio.move_on_after(self.request_timeout):
-            return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
-        abandoned = True
+        def retire() -> None:
+            with suppress(IndexError):  # it has been taken, or there is none yet
+                loaded.pop().retire()
+
+        try:
+            with trio.move_on_after(self.request_timeout):
+                await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+                return loaded.pop()
+        finally:
+            abandoned = True
+            retire()
         raise ScriptError(f"a script did not load within {self.request_timeout:g} s")
 
     def start_workers(self) -> None:
@@ -226,7 +239,8 @@ class App:
         return all(master.idle for master in self.masters) and all(client.idle for client in self.clients)
 
     def close(self) -> None:
-        """Answer what is open and end all connections."""
+        """Answer what is open and end all connections; tasks that wait for something are to be cancelled next."""
+        self._closed = True
         self.failures.flush()
         for client in list(self.clients):
             client.fail_open_requests()
@@ -235,6 +249,9 @@ class App:
             connection.close()
         self.core.retire()
         self.hasher.close()
+
+    def end(self) -> None:
+        """Give back what tasks may use to their very end, when there is none left."""
         self.waits.detach()
         self.ready.close()
 

@@ -234,14 +234,18 @@ class Client(Connection):
         """The slow path: something has to be waited for."""
         request = pending.request
         step: Done | Wish | None = None
-        with scope:
-            try:
-                step = await finish(pending.conversation, wish, Ask, Errand, Hash)
-            except Exception:
-                step = Done(self._app.bug(request))
-        # whoever cancelled us has taken the request off the table; a deadline has not
-        if self._pending.get(request.id) is not pending:
-            pending.core.release()
+        try:
+            with scope:
+                try:
+                    step = await finish(pending.conversation, wish, Ask, Errand, Hash)
+                except Exception:
+                    step = Done(self._app.bug(request))
+        finally:
+            # whoever cancelled us has taken the request off the table; a deadline has not
+            dropped = self._pending.get(request.id) is not pending
+            if dropped:
+                pending.core.release()
+        if dropped:
             return
         del self._pending[request.id]
         if step is None:

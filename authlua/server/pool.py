@@ -252,6 +252,7 @@ class Pool:
         self._leaving: list[int] | None = None
         """While `run` runs: handles of workers (pidfds) whose end it has to see."""
         self._tasks: trio.Nursery | None = None
+        """While `run` watches."""
         self._set_aside = 0
 
     def add(self, *script: Any) -> int:
@@ -279,20 +280,29 @@ class Pool:
         """Watch over calls and workers and fulfil wishes, until closed and all workers have ended."""
         self._leaving = []
         try:
-            async with trio.open_nursery() as self._tasks:
-                while not self._closed:
-                    if not self._calls:
-                        self._wake = trio.Event()
-                        await self._wake.wait()
-                    await trio.sleep(TICK)
-                    if not self._closed:
-                        self._tick()
-                self._tasks.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                self._tasks = nursery
+                try:
+                    await self._watch()
+                finally:
+                    self._tasks = None
+                nursery.cancel_scope.cancel()
             async with trio.open_nursery() as nursery:
                 for worker in self._leaving:
                     nursery.start_soon(_see_off, worker, self._timeout)
         finally:
             self._leaving = None
+
+    async def _watch(self) -> None:
+        for _ in range(len(self._workers), SPARE):
+            self._make_worker()  # in place of those that have been lost already
+        while not self._closed:
+            if not self._calls:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await trio.sleep(TICK)
+            if not self._closed:
+                self._tick()
 
     def close(self) -> None:
         """End all workers; each finishes the call it runs, if it does so in time. Once is enough."""
@@ -508,8 +518,9 @@ class Pool:
             self._set_aside += 1
 
     def _start_task(self, task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        assert self._tasks is not None, "workers are asked only while the pool runs"
-        self._tasks.start_soon(task, *arguments)
+        """Do that beside all else; before and after `run` nobody waits for it, and `run` begins by making workers."""
+        if self._tasks is not None:
+            self._tasks.start_soon(task, *arguments)
 
     async def _fulfil(self, worker: _Process, number: int, call: _Call, scope: trio.CancelScope, wish: Service) -> None:
         answer: tuple[bool, Any] = _NOBODY

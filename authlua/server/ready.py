@@ -57,6 +57,8 @@ class Ready:
         self._lines = lines
         self._epoll = select.epoll()
         self._served: dict[int, Pollable] = {}
+        self._fresh: set[int] = set()
+        """Descriptors that are served since what is served now was found ready, so that was said of others."""
 
     def watch(self, served: Pollable, events: int) -> None:
         """Serve *served* from now on whenever one of *events* happens."""
@@ -66,20 +68,20 @@ class Ready:
         else:
             self._epoll.register(fd, events)
             self._served[fd] = served
+            self._fresh.add(fd)
 
     def forget(self, served: Pollable) -> None:
-        """Serve it no more; before its descriptor is closed."""
+        """Serve it no more; before its descriptor is closed, for then another may have it."""
         fd = served.fileno()
-        if self._served.pop(fd, None) is not None:
+        if self._served.get(fd) is served:
+            del self._served[fd]
             self._epoll.unregister(fd)
 
     async def run(self) -> None:
-        """Serve until cancelled, or until the set is closed at the very moment when there is something to serve."""
+        """Serve until cancelled."""
         epoll = self._epoll
         while True:
             await trio.lowlevel.wait_readable(epoll)
-            if epoll.closed:
-                return
             self.serve(epoll.poll(0))
 
     def poll(self, timeout: float | None) -> None:
@@ -90,17 +92,19 @@ class Ready:
         """Serve all that is ready: descriptors with their events."""
         if self._lines is not None:
             self._lines.hold()
+        fresh = self._fresh
+        fresh.clear()
         try:
             for fd, events in happened:
                 one = self._served.get(fd)
-                if one is not None:
+                if one is not None and fd not in fresh:
                     one.ready(events)
         finally:
             if self._lines is not None:
                 self._lines.release()
 
     def close(self) -> None:
-        """Give the set back."""
+        """Give the set back, when nobody is left who might have something served or forgotten."""
         self._epoll.close()
 
 

@@ -181,6 +181,7 @@ async def _main(app: App, listeners: list[Listener], companion: Companion | None
                     app.failures.flush()
         app.close()
         nursery.cancel_scope.cancel()
+    app.end()
     app.log.info("stopped")
 
 

@@ -67,14 +67,12 @@ async def expire(waits: Waits, ready: Ready, ended: Callable[[], None], patience
         alarm.deadline = trio.current_time() + at - waits.now()
 
     waits.attach(ready, ring, ended, patience=patience)
-    try:
-        while True:
-            with trio.CancelScope() as alarm:
-                ring(waits.next)
-                await trio.sleep_forever()
-            waits.expire()
-    finally:
-        waits.detach()
+    while True:
+        with alarm:
+            ring(waits.next)
+            await trio.sleep_forever()
+        alarm = trio.CancelScope()
+        waits.expire()
 
 
 class Expiry:

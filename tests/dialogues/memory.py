@@ -174,3 +174,4 @@ async def memory_target(directory: Path, dialect: str, config: str, *, piece: in
         yield MemoryTarget(dialect, app, ready, piece)
         app.close()
         nursery.cancel_scope.cancel()
+    app.end()

@@ -82,6 +82,7 @@ async def living(
         finally:
             alive.close()
             nursery.cancel_scope.cancel()
+    app.end()
 
 
 HELLO = f"VERSION\t1\t2\nCPID\t{os.getpid()}\n".encode()

@@ -54,6 +54,7 @@ async def event_loop(waits: Waits) -> AsyncIterator[None]:
         with trio.fail_after(240):
             yield
         nursery.cancel_scope.cancel()
+    waits.detach()
     ready.close()
 
 
