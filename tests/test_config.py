@@ -169,6 +169,8 @@ TCP = "address = '[::1]:9'\n"
             "auth.policy_hash_mech: expected one of md5, sha1, sha224, sha256, sha384, sha512, sha3-256, sha3-512, "
             'got "rot13"',
         ),
+        ("[[passdb]]\nscript = '/'", "passdb[2].script: expected a file: /"),
+        ("[mail]\nscript = '/dev/null/x.lua'", "mail.script: /dev/null/x.lua: Not a directory"),
         (CLIENT, "listener: needs a path or an address, one of the two"),
         (f"{CLIENT}path = 'a'\n{TCP}", "listener: needs a path or an address, one of the two"),
         (f"{CLIENT}{TCP}mode = '0600'", "listener: mode, user and group belong to a path, not to an address"),

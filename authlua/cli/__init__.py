@@ -4,6 +4,7 @@ A command's module offers
 
 * ``HELP``: one line for the list of commands,
 * ``WHERE``: what else than a configuration it can work from, out of ``script`` and ``socket``; may be absent,
+* ``SOCKET``: what that socket is, if only authlua has it; may be absent,
 * ``arguments(parser)``: adds what it takes,
 * ``run(args) -> int``: does it and returns the exit code; an `AuthluaError` it raises is explained here.
 
@@ -149,7 +150,8 @@ def command_parser(command: str) -> Parser:
     if "script" in offers:
         where.add_argument("--script", metavar="LUA", help="no configuration, only this script with all defaults")
     if "socket" in offers:
-        where.add_argument("--socket", metavar="PATH", help="ask the server that listens there, authlua or Dovecot")
+        about = getattr(found, "SOCKET", "ask the server that listens there, authlua or Dovecot")
+        where.add_argument("--socket", metavar="PATH", help=about)
     parser.add_argument(
         "--debug",
         action="store_true",

@@ -7,6 +7,7 @@ from authlua.errors import Unreachable
 
 HELP = "make the running server forget its cached answers"
 WHERE = ("socket",)
+SOCKET = "a master socket of authlua or Dovecot (default: the control socket of the configuration)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

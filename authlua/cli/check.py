@@ -105,8 +105,16 @@ def _unserved(settings: "Settings") -> Iterator[str]:
             and (not one.mechanisms or name in one.mechanisms)
             and one.driver not in TELLS_NO_PASSWORDS
         ]
-        scripts = [one.script.read_text("utf-8", "surrogateescape") for one in passdbs if one.script is not None]
+        scripts = [text for one in passdbs if one.script is not None for text in _read(one.script)]
         if not MECHS[name].looks_up or len(scripts) < len(passdbs):
             continue
         if not any(defines(text, ("auth_passdb_lookup",)) for text in scripts):
             yield f"auth.mechanisms: {name.lower()} needs a passdb with the function auth_passdb_lookup"
+
+
+def _read(script: Path) -> list[str]:
+    """The text of *script*; none if it cannot be read, which loading it has told."""
+    try:
+        return [script.read_text("utf-8", "surrogateescape")]
+    except OSError:
+        return []

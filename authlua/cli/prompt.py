@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="whose Lua API there is; auto (the default) reads it off the script",
     )
+
+
+def sources(*paths: Path) -> bytes:
+    """The texts of *paths*, to read the dialect off; what cannot be read is reported when it is loaded."""
+    texts = []
+    for path in paths:
+        with suppress(OSError):
+            texts.append(path.read_bytes())
+    return b"\n".join(texts)
 
 
 def open_prompt(args: argparse.Namespace, directory: Path, sources: bytes, log: "ScriptLog") -> "Prompt":

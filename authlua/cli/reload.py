@@ -7,6 +7,7 @@ from authlua.cli import EX_CONFIG, EX_DATAERR, EX_SOFTWARE
 
 HELP = "make the running server load its configuration and scripts again"
 WHERE = ("socket",)
+SOCKET = "the server's control socket (default: that of the configuration)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

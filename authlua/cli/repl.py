@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate what is typed, or piped in, until it ends; 1 when something that was piped in failed."""
-    source = args.script.read_bytes() if args.script is not None and args.script.is_file() else b""
+    source = prompt.sources(args.script) if args.script is not None else b""
     state = prompt.open_prompt(args, Path.cwd(), source, _log)
     try:
         if args.script is not None:

@@ -7,6 +7,7 @@ from authlua.errors import Unreachable
 
 HELP = "say how the running server is"
 WHERE = ("socket",)
+SOCKET = "the server's control socket (default: that of the configuration)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -91,6 +91,5 @@ class _Run:
 def _sources(args: argparse.Namespace, file: Path) -> bytes:
     """The texts of the tests and of the scripts that they load."""
     paths = [file] if args.script is None else [file, args.script]
-    if file.is_file():
-        paths += [file.parent / name.decode("utf-8", "surrogateescape") for name in _SCRIPT.findall(file.read_bytes())]
-    return b"\n".join(path.read_bytes() for path in paths if path.is_file())
+    names = _SCRIPT.findall(prompt.sources(file))
+    return prompt.sources(*paths, *(file.parent / name.decode("utf-8", "surrogateescape") for name in names))

@@ -1,5 +1,6 @@
 """What one key alone cannot tell: keys that need or exclude each other, and the machine they name."""
 
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -50,11 +51,21 @@ def _check_drivers(settings: Settings, told: Sequence[str]) -> list[str]:
             drivers = DRIVER_KEYS.get(name, (database.driver,))
             if database.driver not in drivers and getattr(database, name) not in (entry.default, entry.since_2_4):
                 problems.append(f"{where}.{name}: not for driver {database.driver}, only for {', '.join(drivers)}")
-        if database.script is not None and not database.script.is_file():
-            problems.append(f"{where}.script: no such file: {database.script}")
-    if settings.mail.script is not None and not settings.mail.script.is_file():
-        problems.append(f"mail.script: no such file: {settings.mail.script}")
-    return problems
+        problems += _check_script(f"{where}.script", database.script)
+    return problems + _check_script("mail.script", settings.mail.script)
+
+
+def _check_script(where: str, script: Path | None) -> list[str]:
+    """It is a file, as far as can be seen without opening it."""
+    if script is None:
+        return []
+    try:
+        mode = script.stat().st_mode
+    except FileNotFoundError:
+        return [f"{where}: no such file: {script}"]
+    except OSError as error:
+        return [f"{where}: {script}: {error.strerror}"]
+    return [] if stat.S_ISREG(mode) else [f"{where}: expected a file: {script}"]
 
 
 _SHARED = ("dialect", "use_worker", "settings", "auth_verbose")

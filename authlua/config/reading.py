@@ -42,7 +42,8 @@ def load(path: Path | str) -> Settings:
     try:
         data = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from error
+        hint = "; -c FILE names another" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError([f"{path}: {error.strerror}{hint}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         hint = "; TOML has true and false, and texts in quotes" if "Invalid value" in str(error) else ""
         raise ConfigError([f"{path}: not a TOML file: {error}{hint}"]) from error

@@ -51,6 +51,19 @@ def test_every_script_that_does_not_load_is_told(check, tmp_path):
     assert second.endswith("/userdb.lua:1: no database")
 
 
+def test_a_script_that_cannot_be_read_does_not_load(tmp_path, capsys):
+    """And that is all there is to say of it. (Nobody, not even root, can read the first page of a process's memory.)"""
+    config = tmp_path / "authlua.toml"
+    config.write_text(
+        '[auth]\nmechanisms = ["cram-md5"]\n'
+        + "".join(f'[[{section}]]\nscript = "/proc/self/mem"\n' for section in ("passdb", "userdb"))
+    )
+    assert main(["check", "-c", str(config)]) == 65
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["passdb-lua", "userdb-lua"]
+    assert all("/proc/self/mem: Input/output error" in line for line in lines)
+
+
 def test_script_init_is_run(check):
     """What it refuses, is refused here."""
     code, lines = check(PASSDB + "function script_init() return 1 end")

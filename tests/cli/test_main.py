@@ -64,6 +64,15 @@ def test_the_version_is_told(capsys):
     [
         (["tst-auth"], "authlua: no command 'tst-auth', did you mean test-auth?; see authlua --help\n"),
         ([], "authlua: the following arguments are required: command; see authlua --help\n"),
+        (
+            ["test-lookup", "u", "--rip", "999.1.1.1"],
+            "authlua test-lookup: argument --rip: expected an IP address, not '999.1.1.1'; "
+            "see authlua test-lookup --help\n",
+        ),
+        (
+            ["test-auth", "u", "-x", "=v"],
+            "authlua test-auth: argument -x: expected KEY=VALUE or a flag, not '=v'; see authlua test-auth --help\n",
+        ),
         (["status", "--jsn"], "authlua status: unrecognized arguments: --jsn; see authlua status --help\n"),
         (
             ["test-lookup", "u", "-c", "x", "--socket", "y"],

@@ -128,6 +128,8 @@ def test_a_file_that_is_no_test_is_told(tested, tmp_path: Path):
     assert (code, "auth_test.lua:1: " in output) == (65, True)
     code, output = tested('script "none.lua"')
     assert (code, "none.lua: No such file or directory" in output) == (65, True)
+    code, output = tested('script "."')
+    assert (code, "Is a directory" in output) == (65, True)
     code, output = tested("x = 1")
     assert (code, "there is no test" in output) == (1, True)
 
@@ -192,6 +194,13 @@ def test_a_line_that_fails_is_told(lines: str):
     code, output, log = repl("1\n" + lines)
     assert (code, output) == (1, "1\n")
     assert "stdin" in log
+
+
+def test_a_script_that_cannot_be_read_is_told(tmp_path: Path):
+    """Instead of a prompt."""
+    code, output, log = repl("1\n", "--script", str(tmp_path))
+    assert (code, output) == (65, "")
+    assert "Is a directory" in log
 
 
 def test_a_terminal_gets_a_prompt():
