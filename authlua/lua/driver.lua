@@ -774,22 +774,29 @@ local function bad_argument(position, name, problem)
   error("bad argument #" .. position .. " to '" .. name .. "' (" .. problem .. ")", 4)
 end
 
+core.bad_argument = bad_argument
+
+-- What stands there instead; `count` is how many arguments there are, if it is known.
+local function got(value, position, count)
+  return count and position > count and "no value" or type(value)
+end
+
 -- A string; a number counts as one.
-function core.string(value, position, name, is_missing)
+function core.string(value, position, name, count)
   local kind = type(value)
   if kind == "string" then
     return value
   elseif kind == "number" then
     return tostring(value)
   end
-  bad_argument(position, name, "string expected, got " .. (is_missing and "no value" or kind))
+  bad_argument(position, name, "string expected, got " .. got(value, position, count))
 end
 
 -- A number; a text that reads as one counts.
-function core.number(value, position, name)
+function core.number(value, position, name, count)
   local number = type(value) == "number" and value or type(value) == "string" and tonumber(value)
   if not number then
-    bad_argument(position, name, "number expected, got " .. type(value))
+    bad_argument(position, name, "number expected, got " .. got(value, position, count))
   end
   return number
 end

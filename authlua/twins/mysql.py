@@ -33,7 +33,7 @@ _LOST = (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST)
 
 
 def sessions(
-    database: bytes,
+    database: bytes | None,
     user: bytes | None = None,
     password: bytes | None = None,
     host: bytes | None = None,
@@ -50,7 +50,7 @@ def sessions(
         where,
         user=None if user is None else user.decode(),
         password=b"" if password is None else password,
-        database=database.decode(),
+        database=None if database is None else database.decode(),
         charset="utf8mb4",
         use_unicode=False,
         autocommit=True,

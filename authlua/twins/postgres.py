@@ -40,7 +40,7 @@ _READ: Mapping[int, Callable[[bytes], Any]] = {
 
 
 def sessions(
-    database: bytes,
+    database: bytes | None,
     user: bytes | None = None,
     password: bytes | None = None,
     host: bytes | None = None,
@@ -49,7 +49,7 @@ def sessions(
 ) -> tuple[Callable[[], Session], int]:
     """Sessions with what LuaSQL's and LuaDBI's ``connect`` are given."""
     known = {b"user": user, b"password": password, b"host": host, b"port": str(int(port)).encode() if port else None}
-    if b"=" in database or database.startswith((b"postgres://", b"postgresql://")):
+    if database and (b"=" in database or database.startswith((b"postgres://", b"postgresql://"))):
         return partial(Postgres, database), SESSIONS
     words = [b"%s='%s'" % (key, _quoted(value)) for key, value in {b"dbname": database, **known}.items() if value]
     return partial(Postgres, b" ".join(words)), SESSIONS

@@ -191,6 +191,7 @@ class Sql:
             "sql_names": lambda cursor: tuple(cursor.rows.names),
             "sql_types": lambda cursor: tuple(cursor.rows.types),
             "sql_count": lambda cursor: len(cursor.rows.rows),
+            "sql_quote": quoted,
         }
 
     def connect(self, call: int | None, driver: bytes, autocommits: bool, *arguments: Any) -> Answer:
@@ -271,6 +272,17 @@ def _driver(name: str) -> Callable[..., tuple[Callable[[], Session], int]]:
     from authlua.twins import postgres
 
     return postgres.sessions
+
+
+_MYSQL = {b"\0": b"0", b"\n": b"n", b"\r": b"r", b"\x1a": b"Z", b"'": b"'", b'"': b'"', b"\\": b"\\"}
+"""Bytes that a backslash has to stand in front of, and what they become behind it."""
+
+
+def quoted(driver: bytes, text: bytes) -> bytes:
+    """*text* as it may stand between single quotes."""
+    if driver != b"mysql":
+        return text.replace(b"'", b"''")
+    return re.sub(rb"[\0\n\r\x1a'\"\\]", lambda found: b"\\" + _MYSQL[found[0]], text)
 
 
 def filled_in(statement: bytes, literals: Sequence[bytes]) -> bytes:

@@ -123,7 +123,7 @@ for _, level in next, { "debug", "info", "warning", "error" } do
       return
     end
     local call = call_of(self)
-    message = string_argument(message, 1, name, select("#", ...) < 2)
+    message = string_argument(message, 1, name, select("#", ...) - 1)
     if not quiet or debugging[call] then
       log(level, call, "db-lua: " .. message)
     end
@@ -135,7 +135,7 @@ do
   function methods.var_expand(...)
     local self, template = ...
     local call = call_of(self)
-    return checked(expand(call, string_argument(template, 1, "var_expand", select("#", ...) < 2)))
+    return checked(expand(call, string_argument(template, 1, "var_expand", select("#", ...) - 1)))
   end
 end
 
@@ -155,7 +155,7 @@ if options.has_response_from_template then
   function methods.response_from_template(...)
     local self, template = ...
     local call = call_of(self)
-    template = string_argument(template, 1, "response_from_template", select("#", ...) < 2)
+    template = string_argument(template, 1, "response_from_template", select("#", ...) - 1)
     return table_of(respond(call, template))
   end
 end

@@ -3,7 +3,7 @@
 
 local core = ...
 local host, options = core.host, core.options
-local error, type, select, tostring, ipairs = error, type, select, tostring, ipairs
+local error, type, ipairs, tonumber, unpack = error, type, ipairs, tonumber, table.unpack or unpack
 local load = loadstring or load
 
 if not host.twin then
@@ -45,37 +45,24 @@ end
 
 -- ## Arguments, checked as the auxiliary library of Lua checks them for C functions
 
-local check = {}
+local check = { string = core.string, number = core.number }
 core.check = check
-
-local function complain(position, name, problem)
-  error("bad argument #" .. position .. " to '" .. name .. "' (" .. problem .. ")", 3)
-end
-
-local function got(value, count, position)
-  return count and position > count and "no value" or type(value)
-end
 
 function check.complain(position, name, problem)
   error("bad argument #" .. position .. " to '" .. name .. "' (" .. problem .. ")", 3)
 end
 
-function check.string(value, position, name, count)
-  local kind = type(value)
-  if kind == "string" then
-    return value
-  elseif kind == "number" then
-    return tostring(value)
+-- Arguments that may be missing, the first of which is number `position`; each letter of `kinds` is an s or an n.
+function check.optional(kinds, position, name, ...)
+  local given = { ... }
+  for i = 1, #kinds do
+    local kind = type(given[i])
+    local wanted = kinds:sub(i, i) == "n" and "number" or "string"
+    if kind ~= "nil" and kind ~= "string" and kind ~= "number" or wanted == "number" and given[i] and not tonumber(given[i]) then
+      core.bad_argument(position + i - 1, name, wanted .. " expected, got " .. kind)
+    end
   end
-  complain(position, name, "string expected, got " .. got(value, count, position))
-end
-
-function check.number(value, position, name, count)
-  local number = type(value) == "number" and value or type(value) == "string" and tonumber(value)
-  if number then
-    return number
-  end
-  complain(position, name, "number expected, got " .. got(value, count, position))
+  return unpack(given, 1, #kinds)
 end
 
 -- ## Where modules come from

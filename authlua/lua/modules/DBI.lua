@@ -6,6 +6,7 @@ local type, error, select, tostring, pairs, setmetatable = type, error, select, 
 local unpack = table.unpack or unpack
 
 local DRIVERS = { MySQL = "mysql", PostgreSQL = "postgres", SQLite3 = "sqlite3" }
+local OPTIONS = { MySQL = "ssssn", PostgreSQL = "ssssn", SQLite3 = "sn" }  -- what they take, see check.optional
 local states = setmetatable({}, { __mode = "k" })  -- connection or statement → what is known of it
 
 local function shown(what)
@@ -133,14 +134,8 @@ function connection.ping(self)
   return not states[self].closed and (waited(host.sql_ping(holder(), self))) or false
 end
 
-local MYSQL_ESCAPES = { ["\0"] = "\\0", ["\n"] = "\\n", ["\r"] = "\\r", ["\26"] = "\\Z", ["'"] = "\\'", ['"'] = '\\"',
-  ["\\"] = "\\\\" }
 function connection.quote(self, text)
-  text = check.string(text, 1, "quote")
-  if states[self].driver == "MySQL" then
-    return (text:gsub("[%z\n\r\26'\"\\]", MYSQL_ESCAPES))
-  end
-  return (text:gsub("'", "''"))
+  return host.sql_quote(DRIVERS[states[self].driver], check.string(text, 1, "quote"))
 end
 
 function connection.last_id(self)
@@ -176,7 +171,17 @@ function DBI.Connect(driver, ...)
   if not DRIVERS[driver] then
     error("Driver '" .. tostring(driver) .. "' not found. Available drivers are: " .. table.concat(DBI.Drivers(), ","), 2)
   end
-  local made, problem = waited(host.sql_connect(core.current, DRIVERS[driver], driver == "SQLite3", ...))
+  local is_file = driver == "SQLite3"
+  if is_file then
+    check.string((...), 1, "New", select("#", ...))
+  end
+  local database, user, password, address, port = check.optional(OPTIONS[driver], 1, "New", ...)
+  if is_file then
+    user = nil -- how to open it; we know one way
+  end
+  local made, problem = waited(host.sql_connect(
+    core.current, DRIVERS[driver], is_file, database, user, password, address, port
+  ))
   if not made then
     return nil, "Failed to connect to database: " .. problem
   end

@@ -3,7 +3,7 @@
 local core, module = ...
 local host, check, waited, holder = core.host, core.check, core.waited, core.holder
 local type, error, select, tostring, unpack = type, error, select, tostring, table.unpack or unpack
-local setmetatable = setmetatable
+local setmetatable, tonumber = setmetatable, tonumber
 
 local name = module:match("^luasql%.(.*)")
 local SAYS = {
@@ -13,6 +13,7 @@ local SAYS = {
   sqlite3 = { title = "SQLite3", connect = "", execute = "", closed = "LuaSQL: " },
 }
 local says = SAYS[name]
+local OPTIONS = { mysql = "sssnsn", postgres = "ssss" }  -- of connect, see check.optional
 
 -- What Lua calls an integer here and a float there: the number of rows that a statement has changed.
 local function count_of(number)
@@ -137,14 +138,8 @@ function connection.setautocommit(self, on)
   return done(waited(host.sql_autocommit(holder(), self, on and true or false)))
 end
 
-local MYSQL_ESCAPES = { ["\0"] = "\\0", ["\n"] = "\\n", ["\r"] = "\\r", ["\26"] = "\\Z", ["'"] = "\\'", ['"'] = '\\"',
-  ["\\"] = "\\\\" }
 function connection.escape(self, text)
-  text = check.string(text, 1, "escape")
-  if name == "mysql" then
-    return (text:gsub("[%z\n\r\26'\"\\]", MYSQL_ESCAPES))
-  end
-  return (text:gsub("'", "''"))
+  return host.sql_quote(name, check.string(text, 1, "escape"))
 end
 
 if name ~= "postgres" then
@@ -177,7 +172,14 @@ function environment.connect(...)
   local self, source = ...
   open(self, environment, "environment", "connect")
   source = check.string(source, 1, "connect", select("#", ...) - 1)
-  local made, problem = waited(host.sql_connect(core.current, name, true, source, select(3, ...)))
+  local made, problem
+  if name == "sqlite3" then
+    made, problem = waited(host.sql_connect(core.current, name, true, source, tonumber((select(3, ...)))))
+  else
+    made, problem = waited(host.sql_connect(
+      core.current, name, true, source, check.optional(OPTIONS[name], 2, "connect", select(3, ...))
+    ))
+  end
   if not made then
     return nil, "LuaSQL: " .. says.connect .. problem
   end

@@ -106,22 +106,18 @@ function any.setstats(self, received, sent, age)
   return 1.0
 end
 
--- The name of an option and the kind of its value; it is empty for an option that there is not.
-local function option(self, method, name, count)
-  name = check.string(name, 1, method, count)
-  return name, host.tcp_option_kind(own(self, nil, method), name)
-end
-
-local function unsupported(method, name)
-  check.complain(1, method, "unsupported option `" .. name:sub(1, 35) .. "'")
+local function unsupported(name)
+  return "unsupported option `" .. name:sub(1, 35) .. "'"
 end
 
 function any.setoption(...)
   local self, name, value = ...
-  local count, kind, more = select("#", ...) - 1, nil, nil
-  name, kind = option(self, "setoption", name, count)
+  local count, more = select("#", ...) - 1, nil
+  own(self, nil, "setoption")
+  name = check.string(name, 1, "setoption", count)
+  local kind = host.tcp_option_kind(self, name)
   if kind == "" then
-    unsupported("setoption", name)
+    check.complain(1, "setoption", unsupported(name))
   elseif kind == "flag" and type(value) ~= "boolean" then
     check.complain(2, "setoption", "boolean expected, got " .. (count < 2 and "no value" or type(value)))
   elseif kind == "number" then
@@ -148,10 +144,11 @@ end
 
 function any.getoption(...)
   local self, name = ...
-  local kind
-  name, kind = option(self, "getoption", name, select("#", ...) - 1)
+  own(self, nil, "getoption")
+  name = check.string(name, 1, "getoption", select("#", ...) - 1)
+  local kind = host.tcp_option_kind(self, name)
   if kind == "" and name ~= "error" then
-    unsupported("getoption", name)
+    check.complain(1, "getoption", unsupported(name))
   end
   if kind == "linger" then
     return lingering(host.tcp_get_option(self, name))
@@ -268,7 +265,7 @@ function socket.gettime()
 end
 
 function socket.sleep(...)
-  waited(host.sleep(check.number((...), 1, "socket.sleep", select("#", ...))))
+  waited(host.sleep(check.number((...), 1, "sleep", select("#", ...))))
 end
 
 -- ## Names
@@ -285,8 +282,9 @@ local function host_of(name, others, ...)
   return about
 end
 
-function socket.dns.toip(name)
-  local about, problem = host_of(waited(host.lookup_host(check.string(name, 1, "toip"))))
+function socket.dns.toip(...)
+  local name = check.string((...), 1, "toip", select("#", ...))
+  local about, problem = host_of(waited(host.lookup_host(name)))
   if about then
     return about.ip[1], about
   end

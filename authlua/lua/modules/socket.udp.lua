@@ -42,8 +42,7 @@ function any.sendto(...)
   return waited(host.udp_send_to(holder(), self, data, address, check.string(port, 3, "sendto", count)))
 end
 
-local function received(self, size, name)
-  size = size == nil and SIZE or check.number(size, 1, name)
+local function received(self, size)
   if size < 0 then
     return nil, "out of memory"
   end
@@ -58,11 +57,13 @@ local function data_of(data, address)
 end
 
 function any.receive(self, size)
-  return data_of(received(own(self, nil, "receive"), size, "receive"))
+  own(self, nil, "receive")
+  return data_of(received(self, size == nil and SIZE or check.number(size, 1, "receive")))
 end
 
 function any.receivefrom(self, size)
-  return received(own(self, "udp{unconnected}", "receivefrom"), size, "receivefrom")
+  own(self, "udp{unconnected}", "receivefrom")
+  return received(self, size == nil and SIZE or check.number(size, 1, "receivefrom"))
 end
 
 function any.setpeername(...)

@@ -14,6 +14,16 @@ local drivers = DBI.Drivers()
 table.sort(drivers)
 show("drivers", table.concat(drivers, " "))
 show("no driver", (pcall(DBI.Connect, "Nosuch", "x")))
+local function fails(...)
+  local ok, problem = pcall(DBI.Connect, ...)
+  show("fails", ok, (tostring(problem):gsub("^.*: ", "")))
+end
+for _, driver in ipairs{ "MySQL", "PostgreSQL", "SQLite3" } do
+  fails(driver, {})
+  fails(driver, "x", {})
+end
+fails("SQLite3")
+fails("MySQL", "x", "u", "p", "h", {})
 show("refused", DBI.Connect(BAD1))
 show("refused", DBI.Connect(BAD2))
 local dbh, problem = DBI.Connect(GOOD)

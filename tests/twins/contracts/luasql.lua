@@ -25,7 +25,7 @@ end
 
 local function fails(label, method)
   local ok, problem = pcall(method)
-  show(label, ok, (problem:gsub("^[^:]*:%d+: ", "")))
+  show(label, ok, (problem:gsub("^.*/auth%.lua:", "")))
 end
 
 local env = luasql.DRIVER()
@@ -33,6 +33,7 @@ show("environment", type(env), env)
 show("refused", env:connect(BAD1))
 show("refused", env:connect(BAD2))
 fails("connect", function() env:connect() end)
+fails("connect", function() assert(env:connect("/", {})) end)
 local con = assert(env:connect(GOOD))
 show("connection", type(con), con)
 show("create", con:execute("create table t (id integer primary key, name varchar(10), x double precision)"))

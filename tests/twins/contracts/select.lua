@@ -28,7 +28,7 @@ end
 
 local function fails(label, ...)
   local ok, message = pcall(socket.select, ...)
-  show(label, ok, (tostring(message):gsub("^[^:]*:%d+: ", ""):gsub("'[^']*'", "'it'", 1)))
+  show(label, ok, (tostring(message):gsub("^.*/auth%.lua:", ""):gsub("'[^']*'", "'it'", 1)))
 end
 
 local function connected(name)

@@ -12,7 +12,7 @@ end
 
 local function fails(label, method, ...)
   local ok, message = pcall(method, ...)
-  show(label, ok, (tostring(message):gsub("^[^:]*:%d+: ", ""):gsub("#%d", "#N"):gsub("'[^']*'", "'it'", 1)))
+  show(label, ok, (tostring(message):gsub("^.*/auth%.lua:", ""):gsub("#%d", "#N"):gsub("'[^']*'", "'it'", 1)))
 end
 
 show("size", socket._DATAGRAMSIZE)
