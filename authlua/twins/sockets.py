@@ -287,7 +287,7 @@ class Tcp(Resource):
 
     def problem(self, error: OSError) -> bytes:
         """What to say of *error*."""
-        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        if isinstance(error, ssl.SSLZeroReturnError) or (isinstance(error, ssl.SSLEOFError) and not error.reason):
             return CLOSED
         if isinstance(error, ssl.SSLError):
             return tls_error_text(error)

@@ -147,7 +147,10 @@ class Tls:
         if tcp.sock is not None and tcp.tls is not None and not isinstance(tcp.sock, ssl.SSLSocket):
             try:
                 tcp.sock = tcp.tls.wrap_socket(
-                    tcp.sock, do_handshake_on_connect=False, server_hostname=name and name.decode("latin-1")
+                    tcp.sock,
+                    do_handshake_on_connect=False,
+                    suppress_ragged_eofs=False,  # nobody may cut an answer short unnoticed
+                    server_hostname=name and name.decode("latin-1"),
                 )
             except (OSError, ValueError) as error:
                 return False, str(error).encode()
