@@ -48,9 +48,10 @@ class Url(NamedTuple):
         return f"<Url {self.shown}>"
 
 
-_PCHAR = r"A-Za-z0-9._~!$&'()*+,;=:@/-"
+_PCHAR = r"A-Za-z0-9._~!$&'()*+,;=:@/\-"
 _PATH = re.compile(f"[{_PCHAR}]*")
 _QUERY = re.compile(f"[{_PCHAR}?]*")
+_USERINFO = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:-]*")
 _USUAL = re.compile(rf"(https?://[^/?#]*)(/[{_PCHAR}]*)?(\?[{_PCHAR}?]*)?")
 """A URL in which nothing is escaped, and nothing would have to be."""
 
@@ -92,6 +93,9 @@ def _place(origin: str) -> Url:
     """*origin*, a scheme and an authority, with the target still to come."""
     scheme, _, authority = origin.partition("://")
     userinfo, at, authority = authority.rpartition("@")
+    _check_escapes(userinfo)
+    if not _USERINFO.fullmatch(userinfo.replace("%", "")):
+        raise ValueError("Invalid host identifier")
     host, port = _host_and_port(authority, 443 if scheme == "https" else 80)
     return Url(scheme == "https", host, port, "", unquote(userinfo) if at else None)
 
@@ -108,6 +112,7 @@ def _host_and_port(authority: str, port: int) -> tuple[str, int]:
             raise ValueError("Invalid host identifier")
     else:
         host, colon, digits = authority.partition(":")
+        _check_escapes(host)
         if not host:
             raise ValueError("HTTP URL does not allow empty host identifier")
         if not re.fullmatch(r"[A-Za-z0-9.-]+", host):
@@ -122,15 +127,21 @@ def _host_and_port(authority: str, port: int) -> tuple[str, int]:
 
 
 def _check(text: str, allowed: re.Pattern[str], name: str) -> None:
-    for found in re.finditer(r"%(.?)(.?)", text, re.DOTALL):
-        for digit in found.groups():
-            if not re.fullmatch(r"[0-9A-Fa-f]", digit):
-                raise ValueError(f"Expecting hex digit after '%', but found '{digit}'")
+    _check_escapes(text)
     if not allowed.fullmatch(text.replace("%", "")):
         odd = allowed.sub("", text.replace("%", ""))[0]
         byte = odd.encode("utf-8", "surrogateescape")[0]
         shown = f"'{odd}'" if 32 <= byte < 127 else f"<0x{byte:02x}>"
         raise ValueError(f"{name} component contains invalid character {shown}")
+
+
+def _check_escapes(text: str) -> None:
+    for found in re.finditer(r"%(.?)(.?)", text, re.DOTALL):
+        if len(found[0]) < 3:
+            raise ValueError("Unexpected URI boundary after '%'")
+        for digit in found.groups():
+            if not re.fullmatch(r"[0-9A-Fa-f]", digit):
+                raise ValueError(f"Expecting hex digit after '%', but found '{digit}'")
 
 
 class RedisUrl(NamedTuple):

@@ -248,6 +248,22 @@ function auth_passdb_lookup(req)
     local e = dovecot.event()
     return type(dovecot.http.client{ event_parent = is_2_4 and e or nil })
   end)
+  local client = dovecot.http.client{}
+  for _, around in ipairs{ { "h.example/a", "z" }, { "h.example/a?b=", "z" }, { "u", "p@h.example/" }, { "h", "x.example/" },
+      { "h.example:8", "0/" } } do
+    for first = 1, 255, 16 do -- which bytes are taken, and what is said of others
+      local taken, refused = {}, {}
+      for byte = first, math.min(first + 15, 255) do
+        local url = "http://" .. around[1] .. string.char(byte) .. around[2]
+        local ok, problem = pcall(client.request, client, { url = url })
+        local text = ok and "" or problem:sub(#("Failed to parse url " .. url .. ": ") + 1)
+        table.insert(ok and taken or refused, ("%02x%s"):format(byte, text))
+      end
+      probe(("bytes from %d in %s.%s"):format(first, around[1], around[2]), function()
+        return "taken " .. table.concat(taken, " "), "refused " .. table.concat(refused, ", ")
+      end)
+    end
+  end
   probe("end", function() end)
   return dovecot.auth.PASSDB_RESULT_OK, { password = "{PLAIN}pass" }
 end
