@@ -57,7 +57,11 @@ class Control(Connection):
             case "status":
                 self._answer(ok=True, status=self._app.status())
             case "cache-flush":
-                self._answer(ok=True, flushed=self._app.cache_flush(command.get("users") or ()))
+                users = command.get("users") or []
+                if isinstance(users, list) and all(isinstance(user, str) for user in users):
+                    self._answer(ok=True, flushed=self._app.cache_flush(users))
+                else:
+                    self._answer(ok=False, error="users: expected a list of names or masks")
             case "reload":
                 self._app.tasks.start_soon(self._reload)
             case _:

@@ -51,6 +51,9 @@ async def test_nonsense_is_answered_with_what_is_known(tmp_path: Path) -> None:
             answer = await ask(stream, nonsense)
             assert not answer["ok"]
             assert "status" in answer["error"]
+        for users in ("t", 5, [1], {"t": 1}):
+            answer = await ask(stream, {"command": "cache-flush", "users": users})
+            assert answer == {"ok": False, "error": "users: expected a list of names or masks"}
         assert (await ask(stream, {"command": "cache-flush"})) == {"ok": True, "flushed": 0}
 
 
