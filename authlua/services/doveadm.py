@@ -13,6 +13,7 @@ import trio
 
 from authlua.errors import Unreachable
 from authlua.protocol import escape
+from authlua.services.reasons import reason
 from authlua.services.tls import trusting
 
 VERSION = b"VERSION\tdoveadm-server\t1\t3\n"
@@ -111,7 +112,7 @@ class _Service:
                 else:
                     self._stream = await trio.open_tcp_stream(options.host, options.port)
             except OSError as error:
-                raise Unreachable(f"connect({options.place}) failed: {error.strerror or error}") from None
+                raise Unreachable(f"connect({options.place}) failed: {reason(error)}") from None
         if scope.cancelled_caught:
             raise Unreachable(f"connect({options.place}) failed: Connection timed out")
         return self

@@ -16,6 +16,7 @@ import trio
 
 from authlua.mail import ImapReader, Response, StorageError, Word, encode_imap
 from authlua.secret import Secret
+from authlua.services.reasons import reason
 from authlua.services.tls import trusting
 
 TIMEOUT = 60.0
@@ -126,7 +127,7 @@ class ImapConnection:
         except trio.TooSlowError:
             raise StorageError(f"IMAP {name}: no answer in time") from None
         except (OSError, trio.BrokenResourceError) as error:
-            raise StorageError(f"IMAP {name}: {error.__cause__ or error or 'the connection broke'}") from error
+            raise StorageError(f"IMAP {name}: {reason(error)}") from error
 
     async def _enter(self) -> None:
         try:

@@ -6,7 +6,6 @@ share system calls. Commands that change what a connection means (``SUBSCRIBE``,
 therefore not for here; ``MULTI`` up to its ``EXEC`` is, when it is sent in one go.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import trio
 
 from authlua.errors import Unreachable
 from authlua.services.errands import wait_for
+from authlua.services.reasons import reason
 from authlua.urls import RedisUrl, parse_redis_url
 from authlua.wishes import Errand, Outcome
 
@@ -118,9 +118,9 @@ class Redis:
         try:
             stream = await self._connect()
         except OSError as error:
-            return f"connect failed: {_explained(error)}"
+            return f"connect failed: {reason(error)}"
         except trio.BrokenResourceError as error:
-            return f"TLS failed: {error.__cause__ or error}"
+            return f"TLS failed: {reason(error)}"
         reader = hiredis.Reader()
         ended: list[str] = []
         try:
@@ -177,7 +177,7 @@ class Redis:
                 else:
                     await self._more.wait()
         except trio.BrokenResourceError as error:
-            ended.append(f"connection lost: {error.__cause__ or error}")
+            ended.append(f"connection lost: {reason(error)}")
             scope.cancel()
 
     async def _read(self, stream: trio.abc.Stream, reader: "hiredis.Reader") -> str:
@@ -201,7 +201,7 @@ class Redis:
                     else:
                         self._heard(reply)
             except trio.BrokenResourceError as error:
-                return f"connection lost: {error.__cause__ or error}"
+                return f"connection lost: {reason(error)}"
             except hiredis.ProtocolError as error:
                 return f"it does not speak Redis: {error}"
             waiting = bool(self._asked)
@@ -222,17 +222,6 @@ def _packed(command: Sequence[Word]) -> bytes:
 
     packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub knows tuples of one only
     return packed
-
-
-def _explained(error: OSError) -> str:
-    """What is behind *error*; trio tells of all the addresses of a host as one."""
-    cause: object = error
-    while isinstance(cause, BaseException) and not (isinstance(cause, OSError) and cause.errno):
-        deeper = cause.exceptions[-1] if isinstance(cause, ExceptionGroup) else cause.__cause__
-        if deeper is None:
-            break
-        cause = deeper
-    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(cause)
 
 
 def _plain(reply: Any) -> Reply:
