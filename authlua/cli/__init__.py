@@ -62,11 +62,25 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return its exit code."""
+    _occupy_standard_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in COMMANDS:
         command, *rest = argv
         return _run(command, rest)
     return _overview(argv)
+
+
+def _occupy_standard_streams() -> None:
+    """Whoever started us may have closed descriptor 2: a socket would get that number, and the log's lines."""
+    for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        lowest = os.open(os.devnull, os.O_RDWR)
+        if lowest == fd:
+            os.set_inheritable(fd, True)
+            setattr(sys, name, os.fdopen(fd, mode))
+        else:
+            os.close(lowest)
 
 
 def _overview(argv: Sequence[str]) -> int:

@@ -121,6 +121,21 @@ def test_a_reader_that_goes_away_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_closed_standard_streams_go_to_nobody(tmp_path):
+    """What is opened next must not get their numbers, and with them the log's lines."""
+    code = f"""
+import os
+from authlua.cli import main
+code = main(["config", "--script", "conf/example.lua"])
+os.write(1, b"lost")
+with open({str(tmp_path / "seen")!r}, "w") as seen:
+    print(code, *(os.readlink(f"/proc/self/fd/{{fd}}") for fd in range(3)), seen.fileno() > 2, file=seen)
+"""
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert (tmp_path / "seen").read_text() == "0 /dev/null /dev/null /dev/null True\n"
+
+
 def test_a_wrong_configuration_binds_nothing(tmp_path, capsys):
     """All problems, one a line, exit 78."""
     config = tmp_path / "authlua.toml"
