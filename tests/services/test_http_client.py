@@ -238,6 +238,8 @@ def test_no_password_is_in_a_repr() -> None:
         ("http://example.com", "example.com", "/"),
         ("http://example.com:80/x", "example.com", "/x"),
         ("https://example.com:80/x?y=1", "example.com:80", "/x?y=1"),
+        ("https://example.com/x-y?z-%20=a-b?/c", "example.com", "/x-y?z-%20=a-b?/c"),
+        ("https://example.com?x-y", "example.com", "/?x-y"),
         ("http://[::1]:8080/", "[::1]:8080", "/"),
         ("http://u:p%40@example.com/", "example.com", "/"),
     ],

@@ -134,7 +134,7 @@ function auth_passdb_lookup(req)
   probe("request method type", function() local a, b = client:request{ url = URL, method = {} } return a, b end)
   probe("request dot", function() local a, b = client.request{ url = URL } return a, b end)
   for _, url in ipairs{ "foo", "", "/x", "ftp://x/", "http:x", "http://", "http:///x", "http://a b/", "http://x:99999/", "http://x:y/",
-    "http://127.0.0.1:PORT#frag", "http://127.0.0.1:PORT/a b", "http://127.0.0.1:PORT/%zz", "http://127.0.0.1:PORT?x=1", "http://u:p@127.0.0.1:PORT/echo",
+    "http://127.0.0.1:PORT#frag", "http://127.0.0.1:PORT/?a<b", "http://127.0.0.1:PORT/%zz", "http://127.0.0.1:PORT?x-1=%20-", "http://u:p@127.0.0.1:PORT/echo",
     "HTTP://127.0.0.1:PORT/", "http://[::1", "http://127.0.0.1:PORT/\195\164", "http://127.0.0.1:PORT/x?a=b&c=\"", "http://exa_mple.invalid/x", "http://127.0.0.1:PORT/{x}" } do
     probe("url " .. url, function() local a, b = type(client:request{ url = url }) return a, b end)
   end
