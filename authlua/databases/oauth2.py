@@ -210,6 +210,8 @@ class OAuth2Passdb:
             payload = "&".join(f"{name}={_quoted(value)}" for name, value in form).encode()
             headers += ["Content-Type", "application/x-www-form-urlencoded"]
         if bearer and self._options.introspection_mode == "auth" and parse_url(url).userinfo is None:
+            if not bearer.isprintable():  # a line break would be the end of the header, and the beginning of another
+                raise _Refused(MISMATCH, f"{stage} failed: Invalid token")
             headers += ["Authorization", f"Bearer {bearer}"]
         method = b"POST" if form else b"GET"
         told = "\n".join(headers).encode("utf-8", "surrogateescape")

@@ -280,6 +280,15 @@ class TestWho:
         wish = passdb.verify_plain(request, Secret(b"tok")).send(None)
         assert wish.arguments[5] == b"X-Dovecot-Auth-Remote\n[::1]:5\nAuthorization\nBearer tok"
 
+    @pytest.mark.parametrize("given", ["tok\nX-Evil\nyes", "tok\r\nX-Evil: yes", "tok\0"])
+    @pytest.mark.parametrize("where", [{"introspection_url": "http://x/look"}, {"tokeninfo_url": "http://x/info?t="}])
+    def test_a_token_with_a_line_feed_makes_no_header(self, given: str, where: dict[str, str]) -> None:
+        """Clients choose their token, and no server is asked about one that fits into no header."""
+        passdb = OAuth2Passdb(OAuth2Options(**where), None, dialect=Dialect.V2_4, id=1)  # type: ignore[arg-type]
+        reply = verify(passdb, given, "XOAUTH2")
+        assert reply.result is PassdbResult.PASSWORD_MISMATCH
+        assert reply.text.endswith(" failed: Invalid token")
+
 
 BASE = "[[passdb]]\ndriver = 'oauth2'\n"
 
