@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -85,6 +86,13 @@ def reaches_up(module: Path) -> list[str]:
 def test_every_module_has_a_place_in_the_house(module):
     """A new room is put on a floor before it is furnished."""
     assert room_of(module) in FLOOR
+
+
+def test_the_plan_in_the_docs_is_this_one():
+    """Whoever reads it finds every room, on its floor."""
+    rows = re.findall(r"^\| (\d) \| ([`\w ]+) \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    drawn = {int(number): set(re.findall(r"`(\w+)`", rooms)) for number, rooms in rows}
+    assert drawn == {number: rooms - {"authlua"} for number, rooms in enumerate(FLOORS[:-1])}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

@@ -57,7 +57,8 @@ def register_mail_storage(script: Script) -> None:
 
 def push_mail_user(script: Script, user: MailUser, storage: Storage) -> Any:
     """A new mail_user object for *user*, whose mail is in *storage*; an argument for `pcall`."""
-    return _push_user(script, api.UserHandle(user, storage))
+    handle = api.UserHandle(user, storage)
+    return _enter(script, "new_user", script.engine.table(api.user_fields(handle, script.dialect)))
 
 
 def push_mailbox(script: Script, mailbox: Mailbox) -> Any:
@@ -119,10 +120,6 @@ def _enter(script: Script, name: str, *arguments: Any) -> Any:
     if not script.engine.extended(_PART.stem):
         raise ValueError(f"register_mail_storage() has not been called for {script.name}")
     return script.engine.enter(_PART.stem, name, *arguments)
-
-
-def _push_user(script: Script, handle: api.UserHandle) -> Any:
-    return _enter(script, "new_user", script.engine.table(api.user_fields(handle, script.dialect)))
 
 
 # -- a session ---------------------------------------------------------------------------------------------------------
@@ -268,9 +265,10 @@ def load_mail_script(
     try:
         script = create(name, read(name) if source is None else source, "@" + name, log, dialect, options)
     except ScriptError as error:
-        is_2_4 = dialect is not Dialect.V2_3
-        place = f"dlua_script_create_auto() failed: Lua script '{name}'" if is_2_4 else None
-        raise ScriptError(f"{place or f'dlua_script_create_file({name}) failed'}: {error}") from error
+        failed = f"dlua_script_create_auto() failed: Lua script '{name}'"
+        if dialect is Dialect.V2_3:
+            failed = f"dlua_script_create_file({name}) failed"
+        raise ScriptError(f"{failed}: {error}") from error
     try:
         register_dovecot(script)
         register_mail_storage(script)

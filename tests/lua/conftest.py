@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -14,6 +14,8 @@ from authlua.request import AuthRequest
 from authlua.wishes import Compute
 
 SCRIPTS = Path(__file__).with_name("scripts")
+
+Database = TypeVar("Database", LuaPassdb, LuaUserdb)
 
 
 class Line(NamedTuple):
@@ -49,34 +51,24 @@ class Bench:
         path.write_bytes(source if isinstance(source, bytes) else source.encode())
         return path
 
-    def passdb(
-        self,
-        source: str | bytes | Path,
-        dialect: Dialect | None = Dialect.V2_3,
-        *,
-        scripts: Scripts | None = None,
-        **options: Any,
-    ) -> LuaPassdb:
-        database = load_passdb(
-            self.script(source),
-            log=self.log,
-            dialect=dialect,
-            server_dialect=Dialect.V2_3,
-            options=ScriptOptions(**options),
-            scripts=scripts,
-        )
-        self._open.append(database)
-        return database
+    def passdb(self, source: str | bytes | Path, dialect: Dialect | None = Dialect.V2_3, **options: Any) -> LuaPassdb:
+        """The script as a passdb; *options* are those of `ScriptOptions`, and ``scripts``."""
+        return self._opened(load_passdb, source, dialect, **options)
 
-    def userdb(
+    def userdb(self, source: str | bytes | Path, dialect: Dialect | None = Dialect.V2_3, **options: Any) -> LuaUserdb:
+        """The same as a userdb."""
+        return self._opened(load_userdb, source, dialect, **options)
+
+    def _opened(
         self,
+        load: Callable[..., Database],
         source: str | bytes | Path,
-        dialect: Dialect | None = Dialect.V2_3,
+        dialect: Dialect | None,
         *,
         scripts: Scripts | None = None,
         **options: Any,
-    ) -> LuaUserdb:
-        database = load_userdb(
+    ) -> Database:
+        database = load(
             self.script(source),
             log=self.log,
             dialect=dialect,

@@ -6,6 +6,7 @@ import pytest
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
+from authlua.lua import LuaPassdb, LuaUserdb
 from authlua.results import PassdbResult, UserdbResult
 from tests.lua.conftest import SCRIPTS, Bench, listed, login, now
 
@@ -63,18 +64,21 @@ SHAPES_PASSDB: dict[str, list[Any]] = {
 }
 
 
+def shape(database: LuaPassdb | LuaUserdb, user: str) -> object:
+    """What a lookup of *user* comes to: result and fields, or `FAILED`."""
+    try:
+        reply = now(database.lookup(login(user)))
+    except ScriptError:
+        return FAILED
+    return reply.result, dict(reply.fields)
+
+
 @BOTH
 @pytest.mark.parametrize("user", SHAPES_PASSDB)
 def test_every_shape_of_a_passdb_result(bench: Bench, dialect: Dialect, user: str):
     """Script 03, passdb side."""
     passdb = bench.passdb(SCRIPTS / "03-return-shapes.lua", dialect)
-    got: object
-    try:
-        reply = now(passdb.lookup(login(user)))
-        got = (reply.result, dict(reply.fields))
-    except ScriptError:
-        got = FAILED
-    assert SHAPES_PASSDB[user][-1 if dialect is Dialect.V2_4 else 0] == got
+    assert SHAPES_PASSDB[user][-1 if dialect is Dialect.V2_4 else 0] == shape(passdb, user)
 
 
 def test_the_table_shape_carries_every_kind_of_value(bench: Bench):
@@ -108,13 +112,7 @@ SHAPES_USERDB: dict[str, list[Any]] = {
 def test_every_shape_of_a_userdb_result(bench: Bench, dialect: Dialect, user: str):
     """Script 03, userdb side."""
     userdb = bench.userdb(SCRIPTS / "03-return-shapes.lua", dialect)
-    got: object
-    try:
-        reply = now(userdb.lookup(login(user)))
-        got = (reply.result, dict(reply.fields))
-    except ScriptError:
-        got = FAILED
-    assert SHAPES_USERDB[user][-1 if dialect is Dialect.V2_4 else 0] == got
+    assert SHAPES_USERDB[user][-1 if dialect is Dialect.V2_4 else 0] == shape(userdb, user)
 
 
 def test_a_list_has_strings_and_numbers_whatever_their_keys(bench: Bench):
