@@ -1,6 +1,9 @@
 """``authlua serve``: the server, in the foreground."""
 
 import argparse
+import sys
+
+from authlua.cli import EX_USAGE
 
 HELP = "serve until SIGTERM or SIGINT"
 WHERE = ("script",)
@@ -21,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from authlua.logs import open_log
     from authlua.server import serve
 
+    if args.base_dir is not None and args.script is None:
+        print("authlua serve: --base-dir goes with --script; a configuration has server.base_dir", file=sys.stderr)
+        return EX_USAGE
     settings = load_settings(args)
     log = open_log(settings.log.format, settings.log.level)
     if args.script is not None:

@@ -15,7 +15,8 @@ def load_settings(args: argparse.Namespace) -> "Settings":
     script = getattr(args, "script", None)
     if script is None:
         return load(args.config)
-    base_dir = getattr(args, "base_dir", None) or os.environ.get("RUNTIME_DIRECTORY") or "run"
+    runtime, *_ = os.environ.get("RUNTIME_DIRECTORY", "").split(":")  # systemd names all there are
+    base_dir = getattr(args, "base_dir", None) or runtime or "run"
     return embedded(script, base_dir)
 
 

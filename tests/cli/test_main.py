@@ -170,6 +170,19 @@ def test_the_configuration_may_be_named_by_the_environment(tmp_path, monkeypatch
     assert "nosuch.toml: No such file" in capsys.readouterr().err
 
 
+def test_a_directory_for_sockets_goes_with_a_script(capsys):
+    """Where a configuration says it, an option that nobody heeds would mislead."""
+    assert left("serve", "--base-dir", "elsewhere") == 64
+    assert "server.base_dir" in capsys.readouterr().err
+
+
+def test_sockets_are_in_the_first_runtime_directory(monkeypatch, capsys):
+    """Systemd may have made several."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/one:/run/two")
+    assert left("config", "--script", str(ROOT / "conf" / "example.lua")) == 0
+    assert 'base_dir = "/run/one"' in capsys.readouterr().out
+
+
 def test_config_prints_what_is_in_effect(tmp_path, capsys):
     """What is printed is a configuration."""
     (tmp_path / "auth.lua").touch()
