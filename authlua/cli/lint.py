@@ -1,4 +1,5 @@
-"""What can be said of a Lua script without running it: functions with misspelt names, globals that nobody sets.
+"""What can be said of a Lua script without running it: functions and results with misspelt names, globals that nobody
+sets, passwords that are always right.
 
 Not a parser of Lua: the script compiles, so its text can be read word by word with a list of open scopes.
 Where that cannot tell, nothing is said. A script that reaches globals by other ways than their names
@@ -8,6 +9,8 @@ Where that cannot tell, nothing is said. A script that reaches globals by other 
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from authlua.results import PassdbResult, UserdbResult
 
 HOOKS = (
     "auth_passdb_lookup",
@@ -44,6 +47,12 @@ HOOKS = (
     ),
 )
 """The functions that are called by their names."""
+
+RESULTS = frozenset(
+    [f"PASSDB_RESULT_{result.name}" for result in PassdbResult]
+    + [f"USERDB_RESULT_{result.name}" for result in UserdbResult]
+)
+"""What ``dovecot.auth`` has."""
 
 _EVERYWHERE = """
 _VERSION assert collectgarbage coroutine debug dofile dovecot error getmetatable io ipairs load loadfile math next os
@@ -134,7 +143,45 @@ def lint(text: str, version: str) -> list[Finding]:
                 close = _close(name, known)
                 hint = f", did you mean {close}?" if close else ""
                 findings.append(Finding(line, f"global {name} is never set{hint}"))
-    return sorted(findings)
+    return sorted(findings + list(_results(scan.tokens)) + list(_verdicts(scan.tokens)))
+
+
+def _results(tokens: Sequence[Token]) -> Iterator[Finding]:
+    """Members that look like a result but are none: they are nil, which is a temporary failure."""
+    words = ["", "", "", "", *(token.text for token in tokens), ""]
+    for at, token in enumerate(tokens, 4):
+        if not re.match(r"(?:PASS|USER)DB_RESULT_", token.text) or words[at - 1] != "." or words[at + 1] == "=":
+            continue
+        if token.text not in RESULTS:
+            close = _close(token.text, set(RESULTS))
+            yield Finding(token.line, f"there is no {token.text}" + (f", did you mean {close}?" if close else ""))
+        elif words[at - 4 : at - 2] == ["dovecot", "."] and words[at - 2] != "auth":
+            where = f"dovecot.{words[at - 2]}"
+            yield Finding(token.line, f"there is no {where}.{token.text}, did you mean dovecot.auth.{token.text}?")
+
+
+def _verdicts(tokens: Sequence[Token]) -> Iterator[Finding]:
+    """Where what ``password_verify`` returns is taken for true or false: to Lua, 0 is as true as 1."""
+    words = ["", "", "", *(token.text for token in tokens), "", ""]
+    for at, token in enumerate(tokens, 3):
+        if token.text != "password_verify" or words[at - 1] not in (".", ":") or words[at + 1] != "(":
+            continue
+        depth, end = 1, at + 2
+        while depth and end < len(words) - 1:
+            depth += {"(": 1, ")": -1}.get(words[end], 0)
+            end += 1
+        before = at - 3
+        while words[before] == "(" and words[end] == ")" and not _is_called(words[before - 1]):
+            before, end = before - 1, end + 1
+        if words[end] in ("then", "do", "and") or words[before] == "not":
+            yield Finding(
+                token.line, "password_verify returns a number, which is true whatever it is: a right password has 1"
+            )
+
+
+def _is_called(before: str) -> bool:
+    """Whether a bracket behind this word begins the arguments of a call."""
+    return before in (")", "]") or (before[-1:].isidentifier() and before not in _KEYWORDS)
 
 
 def defines(text: str, names: Sequence[str]) -> bool:

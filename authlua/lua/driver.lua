@@ -841,7 +841,9 @@ end
 -- How a program ended, as Lua says it on POSIX systems; this Lua was not told that it runs on one, and gives the raw
 -- status. Before 5.2 that is what all give.
 local function ending(ok, kind, status)
-  if kind ~= "exit" or type(status) ~= "number" or status == 0 then
+  if kind == nil then
+    return ok -- whether there is a shell
+  elseif kind ~= "exit" or type(status) ~= "number" or status == 0 then
     return ok, kind, status
   elseif status % 128 ~= 0 then
     return ok, "signal", status % 128

@@ -267,7 +267,7 @@ def script_init(script: Script) -> None:
             if step[0] == RAISED:
                 raise ScriptError(raised("script_init", 1, 0, step))
         else:
-            _check_init(engine.call("script_init"))
+            _check_init(script.name, engine.call("script_init"))
     except MemoryError as error:
         raise ScriptError("not enough memory (lua.memory_limit)") from error
 
@@ -282,16 +282,17 @@ def _check_load(step: Step) -> None:
         raise ScriptError(f"script_load() refused: expected 0 or nothing, got {shown}")
 
 
-def _check_init(step: Step) -> None:
+def _check_init(name: str, step: Step) -> None:
     """In 2.3 ``script_init`` gets nothing and must return the integer 0."""
     if step[0] == MISSING:
         return
     if step[0] == RAISED:
         raise ScriptError(raised("script_init", 0, 1, step))
     if step[1] != b"integer":
-        raise ScriptError("script_init() returned non-number")
+        kind = step[1].decode()
+        raise ScriptError(f"script_init() returned non-number ({kind}; {name} has to return 0, or be of dialect 2.4)")
     if step[2] != 0:
-        raise ScriptError("Script init failed")
+        raise ScriptError(f"Script init failed (script_init in {name} returned {step[2]}, and 0 means success)")
 
 
 def script_has_function(script: Script, name: str) -> bool:

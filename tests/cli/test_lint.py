@@ -32,6 +32,51 @@ def test_a_misspelt_function_is_told():
     assert findings("function auth_passdb_lookup() end\nfunction auth_passdb_lookups() end") == []
 
 
+def test_a_misspelt_result_is_told():
+    """It is nil, and each such login fails for now."""
+    text = "local auth = dovecot.auth\nreturn auth.USERDB_RESULT_USER_UKNOWN, dovecot.auth.PASSDB_RESULT_OK"
+    assert findings(text) == [(2, "there is no USERDB_RESULT_USER_UKNOWN, did you mean USERDB_RESULT_USER_UNKNOWN?")]
+    assert findings("return\ndovecot.status.PASSDB_RESULT_NEXT") == [
+        (2, "there is no dovecot.status.PASSDB_RESULT_NEXT, did you mean dovecot.auth.PASSDB_RESULT_NEXT?")
+    ]
+    assert findings("dovecot = { auth = { PASSDB_RESULT_MINE = 1 } } dovecot.auth.PASSDB_RESULT_ITS = 2") == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "if req:password_verify(hash, pass) then",
+        "if user == req.user and request.password_verify(request, f(hash), (pass)) then",
+        "if a then elseif (req:password_verify(hash, pass)) then",
+        "if not req:password_verify(hash, pass) then",
+        "return req:password_verify(hash, pass) and 1",
+    ],
+)
+def test_a_password_that_is_always_right_is_told(condition):
+    """Public scripts let everybody in so, Dovecot's own test among them."""
+    text = f"local hash, pass, req, request, user, a, f\n{condition}"
+    assert findings(text) == [
+        (2, "password_verify returns a number, which is true whatever it is: a right password has 1")
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "if req:password_verify(hash, pass) == 1 then",
+        "if req.password_verify(req, hash, pass) > 0 and user then",
+        "if (req:password_verify(hash, pass)) ~= 1 then",
+        "local code, why = req:password_verify(hash, pass) if code == 1 then",
+        "local code = hash and req:password_verify(hash, pass) or 0",
+        "if judge(req:password_verify(hash, pass)) then",
+        "if other.password_verify then",
+    ],
+)
+def test_a_password_that_is_judged_by_its_number_is_not(condition):
+    """Nor what cannot be told."""
+    assert findings(f"local hash, pass, req, user, judge, other\n{condition}") == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

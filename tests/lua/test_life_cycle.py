@@ -55,22 +55,25 @@ REFUSED = {
     "script_init returns nothing": (
         "function script_init() end",
         V23,
-        "passdb-lua: initialization failed: script_init() returned non-number",
+        "passdb-lua: initialization failed: script_init() returned non-number "
+        "(nil; s.lua has to return 0, or be of dialect 2.4)",
     ),
     "script_init returns a float": (
         "function script_init() return 0.0 end",
         V23,
-        "passdb-lua: initialization failed: script_init() returned non-number",
+        "passdb-lua: initialization failed: script_init() returned non-number "
+        "(float; s.lua has to return 0, or be of dialect 2.4)",
     ),
     "script_init returns a text": (
         "function script_init() return '0' end",
         V23,
-        "passdb-lua: initialization failed: script_init() returned non-number",
+        "passdb-lua: initialization failed: script_init() returned non-number "
+        "(string; s.lua has to return 0, or be of dialect 2.4)",
     ),
     "script_init returns 1": (
         "function script_init() return 1 end",
         V23,
-        "passdb-lua: initialization failed: Script init failed",
+        "passdb-lua: initialization failed: Script init failed (script_init in s.lua returned 1, and 0 means success)",
     ),
     "script_load returns 1": (
         "function script_load() return 1 end",
@@ -355,6 +358,7 @@ def test_2_4_0_takes_all_shapes(bench: Bench):
 def test_how_a_program_ended_is_told_as_in_dovecot(bench: Bench, version: str, program: str, ended: str) -> None:
     """Lua as it comes in the wheel does not know that it runs on POSIX, and tells the raw status."""
     assert bench.evaluate(f"return os.execute('{program}')", version=version) == ended
+    assert bench.evaluate("return select('#', os.execute()), os.execute()", version=version) == "1 true"
 
 
 def test_a_script_that_cannot_be_read_says_why(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
