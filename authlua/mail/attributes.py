@@ -55,7 +55,8 @@ class AttributeFile:
             else:
                 values[name] = value
             text = b"".join(_escape(key) + b"\n" + _escape(value) + b"\n" for key, value in values.items())
-            os.write(lock, text)
+            while text:
+                text = text[os.write(lock, text) :]
 
     def _read(self) -> dict[bytes, bytes]:
         try:

@@ -6,13 +6,12 @@ whether it still is one.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import trio
 
 from authlua.errors import Unreachable
 from authlua.services.errands import wait_for
-from authlua.services.redis_client import Question, Redis, RedisError, Reply, Word
+from authlua.services.redis_client import Question, Redis, RedisError, Word
 from authlua.urls import RedisUrl
 from authlua.wishes import Outcome
 
@@ -149,8 +148,6 @@ def use(state: State) -> None:
     _current = state
 
 
-async def submit(method: str, *arguments: Any) -> tuple[Reply]:
-    """Ask the state in use; *method* is ``first``."""
-    if method != "first":
-        raise AssertionError(f"the state knows no {method}")
-    return (await _current.first(*arguments),)
+async def submit(key: bytes, seconds: float) -> tuple[bool]:
+    """What `State.first` says in the state in use."""
+    return (await _current.first(key, seconds),)

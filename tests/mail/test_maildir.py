@@ -1,11 +1,15 @@
 """What a Maildir tells that no recording shows."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from authlua.dialect import Dialect
 from authlua.lua import load_mail_script
 from authlua.mail import Mailbox, Maildir
+from authlua.mail.attributes import AttributeFile
 from tests.mail.recorded import alice, build
 
 
@@ -26,6 +30,19 @@ def test_a_mailbox_without_a_uidlist_counts_from_one(tmp_path: Path) -> None:
     box = Mailbox(Maildir(root), "Archive")
     assert [mail.uid for mail in box.mails()] == [1, 2, 3]
     assert box.status(4).uidvalidity == 0
+
+
+def test_metadata_are_written_whole_however_little_goes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system may take a part only; what was not written would be lost with the file that is replaced."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    file = AttributeFile(tmp_path / "attributes")
+    file.set("guid", "/private/comment", b"a value of more than seven bytes")
+    file.set("guid", "/private/other", b"another")
+    assert file.get("guid", "/private/comment") == b"a value of more than seven bytes"
+    assert file.get("guid", "/private/other") == b"another"
 
 
 def test_a_user_without_a_maildir_has_an_empty_inbox(tmp_path: Path) -> None:

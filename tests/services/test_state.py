@@ -87,8 +87,8 @@ async def test_what_one_server_has_seen_is_not_new_to_another() -> None:
         assert 0 < int(redis("PTTL", "authlua:seen:reply")) <= 30_000
         use(other.state)
         try:
-            assert await fulfil(Service("state", ("first", b"reply", 30.0))) == (False,)
-            assert await fulfil(Service("state", ("first", b"second", 30.0))) == (True,)
+            assert await fulfil(Service("state", (b"reply", 30.0))) == (False,)
+            assert await fulfil(Service("state", (b"second", 30.0))) == (True,)
         finally:
             use(State())
         assert not await one.state.first(b"second", 30)

@@ -92,7 +92,7 @@ def _typed(code: Any) -> str:
 async def _first(kind: str, secret: bytes, count: int, seconds: float) -> bool:
     """Whether nobody has used that code of that secret; from now on somebody has."""
     key = hmac.digest(secret, f"authlua {kind} {count}".encode(), "sha256")
-    (first,) = await Service("state", ("first", b"otp:" + key.hex()[:40].encode(), seconds))
+    (first,) = await Service("state", (b"otp:" + key.hex()[:40].encode(), seconds))
     return bool(first)
 
 
