@@ -1,6 +1,5 @@
 """The driver ``imap``: what another server's answer to a login means here."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from authlua.results import PassdbReply, PassdbResult
 from authlua.secret import Secret
 from authlua.server.driving import complete
 from authlua.services import imap
+from tests.ports import closed_port
 from tests.services.imap_server import CAPABILITIES, ImapServer, context
 from tests.services.tls import make_certificate
 
@@ -94,9 +94,8 @@ async def test_a_server_that_lets_nobody_try_is_a_failure(how: dict[str, str], t
 
 async def test_a_server_that_is_not_there_is_a_failure() -> None:
     """The text says where it was looked for."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    reply = await verify(port)
+    with closed_port() as port:
+        reply = await verify(port)
     assert reply.result is PassdbResult.INTERNAL_FAILURE
     assert reply.text == f"IMAP 127.0.0.1:{port}: Connection refused"
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.programs import PATIENCE, free_port, running
+from tests.e2e.programs import PATIENCE, running
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 CHROOT_2_4 = ROOT / ".cache" / "dovecot-2.4"

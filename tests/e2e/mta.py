@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.e2e.programs import PATIENCE, free_port, running
+from tests.e2e.programs import PATIENCE, running
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 MASTER = Path("/usr/lib/postfix/sbin/master")

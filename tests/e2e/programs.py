@@ -59,12 +59,6 @@ class Scene:
             time.sleep(0.02)
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def accepts(address: Path | int) -> bool:
     """Whether somebody listens on the unix socket or the port of 127.0.0.1."""
     family, where = (

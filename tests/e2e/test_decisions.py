@@ -21,9 +21,10 @@ from authlua.secret import Secret
 from authlua.server.driving import complete
 from tests.e2e import clients, dovecot
 from tests.e2e.clients import _imap_word
-from tests.e2e.programs import PATIENCE, Scene, free_port
+from tests.e2e.programs import PATIENCE, Scene
 from tests.e2e.stack import DOMAIN, PASSWORD, Stack, running_stack
 from tests.e2e.test_login import FAILED, TEMPORARY, without_host_and_time
+from tests.ports import free_port
 
 SECRET = b"a secret of no less than thirty-two bytes"
 ADMIN_PASSWORD = "keys-to-all-8842"

@@ -15,11 +15,12 @@ from authlua.secret import Secret
 from authlua.services import ImapStorage, imap_server
 from tests.e2e import dovecot as real
 from tests.e2e.dovecot import Dovecot
-from tests.e2e.programs import Scene, free_port
+from tests.e2e.programs import Scene
 from tests.e2e.server import serving
 from tests.e2e.stack import DOMAIN, PASSWORD, Stack, running_stack
 from tests.e2e.stack import SCRIPT as AUTH
 from tests.mail.living import in_thread
+from tests.ports import free_port
 
 SCRIPT = """
 function mail_user_created(user)

@@ -13,9 +13,10 @@ from authlua.cli.snippet import snippet
 from authlua.config import ListenerSettings, load
 from tests.e2e import clients, dovecot, mta
 from tests.e2e.dovecot import NATIVE, Dovecot
-from tests.e2e.programs import PATIENCE, Scene, free_port
+from tests.e2e.programs import PATIENCE, Scene
 from tests.e2e.server import service_wrapper, serving, write_config
 from tests.e2e.stack import DOMAIN, PASSWORD, SCRIPT
+from tests.ports import free_port
 
 CLIENTS = (clients.smtp_plain, clients.smtp_login)
 SERVERS = ("postfix-unix", "postfix-inet", "postfix-reply", "exim-unix", "exim-inet", "exim-reply")

@@ -19,6 +19,7 @@ from authlua.server.driving import complete
 from authlua.services import fulfil_now
 from tests.e2e.programs import accepts
 from tests.lua.conftest import Bench, login
+from tests.ports import closed_port, free_port
 from tests.reference.dovecot import Dovecot, Dovecot23, Dovecot24, why_not
 from tests.services.redis_server import RedisServer, needs_redis
 
@@ -207,18 +208,17 @@ def test_a_dict_may_be_named_as_in_2_3(bench: Bench, redis: RedisServer, tmp_pat
 
 def test_a_backend_that_is_away_is_an_error(bench: Bench, tmp_path: Path) -> None:
     """Never a value, nor the lack of one."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    place = REDIS.replace("PORT", str(port))
-    problem = f"Redis at 127.0.0.1:{port}: connect failed: Connection refused"
-    body = """
-    local t = d:transaction_begin()
-    t:set("shared/x", "1")
-    return try(d.lookup, d, "shared/x"), try(t.commit, t)
-    """
-    assert said(bench, place + body) == f"{problem} | dict transaction commit failed: {problem}"
-    body = 'return try(function() for key in d:iterate("shared/", 0) do end end)'
-    assert said(bench, place + body) == "Unsupported operation (dict does not support this feature)"
+    with closed_port() as port:
+        place = REDIS.replace("PORT", str(port))
+        problem = f"Redis at 127.0.0.1:{port}: connect failed: Connection refused"
+        body = """
+        local t = d:transaction_begin()
+        t:set("shared/x", "1")
+        return try(d.lookup, d, "shared/x"), try(t.commit, t)
+        """
+        assert said(bench, place + body) == f"{problem} | dict transaction commit failed: {problem}"
+        body = 'return try(function() for key in d:iterate("shared/", 0) do end end)'
+        assert said(bench, place + body) == "Unsupported operation (dict does not support this feature)"
     directory = FILE.replace("PATH", str(tmp_path))
     assert said(bench, directory + 'return try(d.lookup, d, "shared/x")') == f"open({tmp_path}) failed: Is a directory"
 
@@ -364,8 +364,7 @@ def test_dovecots_doveadm_runs_commands(bench: Bench, kind: type[Dovecot], mail:
     """Over its socket and over TCP: the exit code, and nil or the error; a service that hangs up has a code too."""
     if reason := why_not(kind.series):
         pytest.skip(reason)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     extra = mail + DOVEADM % ("address" if kind is Dovecot23 else "listen", port)
     with kind(USERS, extra=extra, auth_debug="no") as dovecot:
         wait_for(dovecot.base_dir / "doveadm-server")

@@ -18,6 +18,7 @@ from authlua.results import PassdbResult
 from authlua.sasl import MECHS, Challenge, Offload, PassdbField, Refused, Service, SetUser, Terms
 from authlua.sasl.gssapi import _step
 from authlua.secret import Secret
+from tests.ports import free_port
 from tests.sasl.talking import Passdb
 
 REALM = "TEST.EXAMPLE.ORG"
@@ -50,12 +51,6 @@ KDC_CONF = f"""
     acl_file = DIRECTORY/acl
   }}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

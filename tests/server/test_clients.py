@@ -300,7 +300,7 @@ async def test_a_peer_that_does_not_read_is_not_read(tmp_path: Path, autojump_cl
         assert len(server.events("auth_request_finished")) == count
 
 
-@pytest.mark.parametrize(("kind", "seen"), [("client", 0), ("login", os.getpid())])
+@pytest.mark.parametrize(("kind", "seen"), [("client", 0), ("login", os.getpid())], ids=["client", "login"])
 async def test_a_script_sees_the_pid_of_those_who_come_back(tmp_path: Path, kind: str, seen: int) -> None:
     """A login process is named by its pid in REQUEST; for who only asks, Dovecot's scripts see none."""
     house, passdb = slow_house(lambda: Sleep(0))

@@ -11,6 +11,7 @@ import pytest
 from authlua.config import ListenerSettings
 from authlua.errors import ConfigError
 from authlua.server.listeners import Listener, open_listeners
+from tests.ports import free_port
 
 
 def unix(path: Path, **options: Any) -> ListenerSettings:
@@ -101,9 +102,7 @@ def test_a_socket_goes_to_the_listener_of_its_name_before_one_of_its_kind(tmp_pa
 
 def test_a_tcp_socket_listens_on_its_address() -> None:
     """IPv4 and, where there is one, IPv6."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (listener,) = open_listeners((ListenerSettings(kind="client", address=f"127.0.0.1:{port}"),), {})
     with socket.create_connection(("127.0.0.1", port)):
         listener.stop()

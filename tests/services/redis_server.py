@@ -11,6 +11,8 @@ from typing import Self
 
 import pytest
 
+from tests.ports import free_port
+
 needs_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None,
     reason="no redis-server: apt-get install redis-server (tests/e2e/install-clients)",
@@ -28,8 +30,7 @@ class RedisServer:
         self._password = password
         self.directory = Path(tempfile.mkdtemp(prefix="authlua-redis-"))
         self.path = self.directory / "redis.sock"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         login = f":{password}@" if password else ""
         self.url = f"redis://{login}127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 INSTALL = "as root: tests/e2e/install-clients"
 TABLES = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
 USER = """
@@ -37,12 +39,6 @@ def why_no_postgres() -> str | None:
 
 def _postgres() -> Path | None:
     return max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default=None)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -90,7 +86,7 @@ def mariadb(*options: str) -> Iterator[int]:
         )
         if b"ERROR" in made.stderr:
             raise RuntimeError(made.stderr.decode())
-        port = _free_port()
+        port = free_port()
         where = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={directory / 'socket'}"]
         with _running([*data, *small, *where, *options], port, directory / "log"):
             yield port
@@ -119,7 +115,7 @@ def postgres(*options: str) -> Iterator[int]:
             "--locale=C.UTF-8",
         ]
         subprocess.run(initdb, check=True, capture_output=True, cwd=directory, **user)
-        port = _free_port()
+        port = free_port()
         fast = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", *options]
         with _running(
             [server, "-D", data, "-p", str(port), "-k", directory, *fast],

@@ -1,13 +1,13 @@
 """A script cannot tell a twin from the module it stands for: values, errors, error texts."""
 
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lua.conftest import Bench
+from tests.ports import closed_port
 from tests.services.backend import Backend, Tls
 from tests.services.redis_server import RedisServer, needs_redis
 from tests.twins.conftest import CONTRACTS, Peer, real, twin
@@ -98,11 +98,10 @@ def redis() -> Iterator[RedisServer]:
 @VERSIONS
 def test_redis(bench: Bench, tmp_path: Path, redis: RedisServer, version: str):
     """redis-lua: all ways to connect, what commands give, pipelines, transactions, messages."""
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        closed = nobody.getsockname()[1]
-    source = contract("redis", HOST="127.0.0.1", PORT=redis.port, PATH=redis.path, CLOSED=closed)
-    said = twin(bench, source, version=version)
-    held_to(real(source, tmp_path, version="5.1"), said, version)
+    with closed_port() as closed:
+        source = contract("redis", HOST="127.0.0.1", PORT=redis.port, PATH=redis.path, CLOSED=closed)
+        said = twin(bench, source, version=version)
+        held_to(real(source, tmp_path, version="5.1"), said, version)
 
 
 # -- databases
