@@ -5,6 +5,8 @@
 
 COMPILED_TESTS = tests/protocol tests/auth tests/sasl/test_promises.py tests/passwords/test_stored.py tests/lua \
 	tests/server tests/databases tests/test_logs.py
+PYTEST = .venv/bin/pytest --numprocesses=$(PROCESSES) --no-loadscope-reorder
+PROCESSES = 3
 BENCH_SECONDS = 1
 BENCH_ROUNDS = 5
 SESSIONS = 20000
@@ -18,8 +20,8 @@ run: setup ## serve the example users of conf/users.passwd under ./run; Ctrl-C e
 	@echo "To try it, in a second terminal: .venv/bin/authlua test-auth --socket run/auth-client alice wonderland"
 	@exec .venv/bin/authlua serve --script conf/example.lua
 
-test: setup clients ## run all tests, with the real mail programs where root can install them
-	.venv/bin/pytest
+test: setup clients ## run all tests, with the real mail programs where root can install them, in PROCESSES=3
+	$(PYTEST)
 
 test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the tests that ask it
 	@command -v debootstrap >/dev/null || [ "$$(id -u)" != 0 ] || apt-get -q -y install --no-install-recommends debootstrap
@@ -28,7 +30,7 @@ test-2.4: setup ## fetch Debian 13's Dovecot 2.4 into .cache (root), and run the
 
 compiled: setup ## compile the hot path into .cache/compiled, and run the tests of what is compiled
 	requirements/compile
-	.venv/bin/pytest -o "pythonpath=.cache/compiled ." $(COMPILED_TESTS)
+	$(PYTEST) -o "pythonpath=.cache/compiled ." $(COMPILED_TESTS)
 
 differential: setup ## ask a real Dovecot and authlua the same about every kind of chain
 	AUTHLUA_DIFFERENTIAL=all .venv/bin/pytest tests/differential tests/passwords/test_dovecot.py

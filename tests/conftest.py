@@ -2,10 +2,12 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -79,3 +81,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def has_clients() -> bool:
     """Whether all that ``tests/e2e/install-clients`` installs is there."""
     return bool(dovecot_2_3() and shutil.which("postfix") and (ROOT / ".cache/exim/usr/sbin/exim4").is_file())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several processes share the work (``make test``): the tests of a file stay together, as its fixtures serve them
+    all; those of ``tests/e2e``, whose fixtures serve many files, stay with the servers they need."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            servers = re.search(r"\[(2\.[34]-[^-\]]+)", test) if file.startswith("tests/e2e/") else None
+            return f"tests/e2e of {servers[1]}" if servers else file
+
+    return Together(config, log)
