@@ -16,6 +16,7 @@ from authlua.server.mail import MailScripts, script_log
 
 if TYPE_CHECKING:
     from authlua.server.app import App
+    from authlua.server.core import Core
     from authlua.server.listeners import Listener
 
 TIMEOUT = 300.0
@@ -56,28 +57,31 @@ def _accept(app: "App", push: Push) -> int:
     if scripts is None or scripts.limiter.statistics().tasks_waiting >= WAITING:
         app.log.error("push_failed", user=push.user, reason="too many are waiting" if scripts else "no mail.script")
         return 503
-    app.tasks.start_soon(_notify, app, scripts, push)
+    app.core.holds += 1
+    app.tasks.start_soon(_notify, app, app.core, scripts, push)
     return 200
 
 
-async def _notify(app: "App", scripts: MailScripts, push: Push) -> None:
+async def _notify(app: "App", core: "Core", scripts: MailScripts, push: Push) -> None:
     """Run the script for one notification; whatever goes wrong is in the log."""
     try:
-        user = await _user(app, scripts, push)
+        user = await _user(app, core, scripts, push)
         if user is not None:
             async with scripts.limiter:
                 await _run(app, scripts, user, push)
     except Exception:
         app.log.error("internal_error", user=push.user, exc_info=True)
+    finally:
+        core.release()
 
 
-async def _user(app: "App", scripts: MailScripts, push: Push) -> MailUser | None:
+async def _user(app: "App", core: "Core", scripts: MailScripts, push: Push) -> MailUser | None:
     """The user of the notification, as the userdb knows them."""
     from authlua.auth import new_request
 
     fields: dict[str, str] = {}
     name = push.user
-    match await complete(app.core.auth.lookup_user(new_request([("service", "lmtp")], id=1), name)):
+    match await complete(core.auth.lookup_user(new_request([("service", "lmtp")], id=1), name)):
         case UserFound(_, name, found):
             fields = {field: value or "" for field, value in found}
         case NotFound():
