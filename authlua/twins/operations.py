@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from itertools import count
+from threading import Lock
 from typing import Any, Protocol
 
 from authlua.errors import ScriptError
@@ -62,6 +63,7 @@ class Waits:
         self._next = FOREVER
         self._due: deque[Callable[[], None]] = deque()
         self._bell = -1
+        self._ringing = Lock()
         self.patience = FOREVER
         """Seconds after which an operation that still waits fails."""
 
@@ -130,7 +132,9 @@ class Waits:
     def soon(self, wake: Callable[[], None]) -> None:
         """Call *wake* from the event loop; this may be asked from any thread."""
         self._due.append(wake)
-        os.eventfd_write(self._bell, 1)
+        with self._ringing:
+            if self.attached:  # else its descriptor may be somebody else's by now
+                os.eventfd_write(self._bell, 1)
 
     def fileno(self) -> int:
         """The bell's descriptor."""
@@ -151,9 +155,10 @@ class Waits:
         """There is no event loop any more. Once is enough."""
         if not self.attached:
             return
-        self.attached = False
         self.watcher.forget(self)
-        os.close(self._bell)
+        with self._ringing:
+            self.attached = False
+            os.close(self._bell)
 
 
 class _Moment:

@@ -1,5 +1,6 @@
 """Many calls wait in one Lua state, in the server and in workers, and each gets what is its own."""
 
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -205,6 +206,22 @@ def test_where_a_call_can_wait_and_where_it_blocks(bench: Bench, version: str, p
         waits.expire()
         assert isinstance(resume(call, outcomes[0]), Done)
     assert isinstance(step, Errand) is (place in WAITS_IN[version])
+
+
+def test_a_thread_that_is_late_rings_no_bell_of_others() -> None:
+    """When it is done, the event loop may have ended, and the bell's descriptor may be in other hands."""
+    waits = Waits()
+    waits.attach(NoWatcher(), lambda at: None)
+    bell = waits.fileno()
+    waits.detach()
+    other = os.eventfd(0, os.EFD_NONBLOCK)
+    os.dup2(other, bell)
+    waits.soon(lambda: None)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(bell)
+    os.close(other)
+    if other != bell:
+        os.close(bell)
 
 
 SHARED = """
@@ -615,9 +632,10 @@ async def test_calls_beyond_the_most_redis_sessions_have_them_later(bench: Bench
 
 
 LEFTOVERS = """
-local client = require("redis").connect("127.0.0.1", PORT, 0.05)
+local client = require("redis").connect("127.0.0.1", PORT, 100)
 function auth_passdb_lookup(req)
   if req.user == "late" then
+    client.network.socket:settimeout(0.05)
     pcall(client.blpop, client, "never", 60)
     return 1, { said = tostring(pcall(client.get, client, "key")) }
   elseif req.user == "multi" then
