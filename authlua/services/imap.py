@@ -4,7 +4,9 @@
 """
 
 import base64
-import resource
+import errno
+import os
+import shutil
 import ssl
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
@@ -71,15 +73,21 @@ async def _dial(host: str, port: int, trust: Trust | None) -> Connected:
     return Connected(stream, None)
 
 
+_FREELY = ["/bin/sh", "-c", 'ulimit -S -v "$(ulimit -H -v)"; exec "$0" "$@"']
+"""In front of a command: what memory we may take ourselves is not its affair. It cannot be told so once it runs, for
+by then it may have become somebody else."""
+
+
 def exec_server(command: Sequence[str]) -> ImapServer:
     """Whatever *command* serves on its standard input and output, logged in already."""
 
     async def connect() -> Connected:
+        program = shutil.which(command[0])
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         process = await trio.lowlevel.open_process(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [*_FREELY, program, *command[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        resource.prlimit(process.pid, resource.RLIMIT_AS, (most, most))  # what we may take ourselves is not its affair
         if process.stdin is None or process.stdout is None:
             raise AssertionError("pipes were asked for")
         return Connected(trio.StapledStream(process.stdin, process.stdout), process)

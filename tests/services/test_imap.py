@@ -1,5 +1,6 @@
 """The IMAP storage with servers that are not as they should be; tests/mail and tests/e2e have real ones."""
 
+import resource
 import socket
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import trio
 
 from authlua.mail import StorageError
 from authlua.secret import Secret
-from authlua.services import ImapStorage, imap, imap_server
+from authlua.services import ImapStorage, exec_server, imap, imap_server
 from tests.services.imap_server import ImapServer, context
 from tests.services.tls import make_certificate
 
@@ -38,3 +39,26 @@ async def test_an_unknown_certificate_is_the_storages_error(tmp_path: Path) -> N
     with ImapServer(tls=tls, immediate=True) as server:
         assert "CERTIFICATE_VERIFY_FAILED" in await problem(server.port, tls=True)
     assert server.logins == []
+
+
+async def test_a_command_has_all_the_memory_it_may_have(tmp_path: Path) -> None:
+    """From its first moment; it may be Dovecot's ``imap``, which becomes its user at once. Whoever starts it may be a
+    process with a script, whose memory is bounded."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, hard))
+    try:
+        command = f"exec >{tmp_path}/said; ulimit -S -v; ulimit -H -v"
+        connected = await exec_server(["sh", "-c", command]).connect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert connected.process is not None
+    await connected.process.wait()
+    await connected.stream.aclose()
+    mine, most = (tmp_path / "said").read_text().split()
+    assert mine == most
+
+
+async def test_a_command_that_is_not_there_is_named() -> None:
+    """As the system would."""
+    with pytest.raises(FileNotFoundError, match="No such file or directory: 'not-there'"):
+        await exec_server(["not-there"]).connect()
