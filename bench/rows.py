@@ -214,7 +214,7 @@ def hashes(seconds: float, rounds: int) -> Iterator[Row]:
             ratios, rates = [], []
             for _ in range(4 * rounds):
                 bare = _on_all_cores(check(stored), turn)
-                run = load(server.sockets["client"], c=4, k=4, w=turn / 5, t=turn, x=True)
+                run = load(server.sockets["client"], c=16, k=4, w=turn / 5, t=turn, x=True)
                 if run.failed:
                     raise RuntimeError(f"{scheme}: {run.failed} wrong answers")
                 ratios.append(run.per_second / bare)
