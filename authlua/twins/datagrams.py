@@ -21,11 +21,10 @@ class Udp(Tcp):
     options: ClassVar[Mapping[bytes, Option]] = {
         b"broadcast": (socket.SOL_SOCKET, socket.SO_BROADCAST, b"flag"),
         b"dontroute": (socket.SOL_SOCKET, socket.SO_DONTROUTE, b"flag"),
-        b"reuseaddr": (socket.SOL_SOCKET, socket.SO_REUSEADDR, b"flag"),
-        b"reuseport": (socket.SOL_SOCKET, socket.SO_REUSEPORT, b"flag"),
-        b"ipv6-v6only": (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, b"flag"),
-        b"recv-buffer-size": (socket.SOL_SOCKET, socket.SO_RCVBUF, b"number"),
-        b"send-buffer-size": (socket.SOL_SOCKET, socket.SO_SNDBUF, b"number"),
+        **{
+            name: Tcp.options[name]
+            for name in (b"reuseaddr", b"reuseport", b"ipv6-v6only", b"recv-buffer-size", b"send-buffer-size")
+        },
     }
 
     def __init__(self, family: int) -> None:
