@@ -25,7 +25,7 @@ from authlua.secret import Secret
 from authlua.server.driving import FULFIL
 from authlua.server.hashing import Hasher
 from authlua.server.ready import Ready
-from authlua.server.worker import ASIDE, ERROR, HASH, HELLO, LOG, MAX_FRAME, PART, SLOT, WISH, pieces
+from authlua.server.worker import ASIDE, ERROR, HASH, HELLO, LOG, MAX_FRAME, PART, REPLY, SLOT, WISH, frame, pieces
 from authlua.server.zygote import Zygote
 from authlua.services import wait_for
 from authlua.wishes import Errand, Hash, Outcome, Service, Unfulfilled
@@ -109,10 +109,11 @@ class WorkerListing(Errand):
 class _Call:
     __slots__ = ("aside", "asked", "failure", "pieces", "report", "started", "waits", "what", "worker")
 
-    def __init__(self, what: WorkerCall | WorkerListing, report: Callable[[Outcome], None], started: float) -> None:
+    def __init__(self, what: WorkerCall | WorkerListing, report: Callable[[Outcome], None]) -> None:
         self.what = what
         self.report = report
-        self.started = started
+        self.started = 0.0
+        """When it went out; less than a `TICK` before that, while others were out too."""
         self.pieces: list[bytes] = []
         """What it says, as far as that has come."""
         self.aside = False
@@ -155,15 +156,15 @@ class _Process:
     def ready(self, events: int) -> None:
         for _ in range(64):
             try:
-                frame = self._sock.recv(MAX_FRAME)
+                data = self._sock.recv(MAX_FRAME)
             except BlockingIOError:
                 break
             except OSError:
-                frame = b""
-            if not frame:
+                data = b""
+            if not data:
                 self._pool.lost(self)
                 break
-            self._pool.heard(self, marshal.loads(frame))
+            self._pool.heard(self, marshal.loads(data))
             if not self._pool.waits:
                 break  # there can hardly be more
         self._pool.batch_done()
@@ -171,19 +172,19 @@ class _Process:
     async def answer(self, number: int, value: tuple[bool, Any]) -> None:
         """Send what a call waits for."""
         for piece in pieces(number, value):
-            frame = marshal.dumps(piece)
+            data = frame(*piece)
             try:
-                if self._full.locked() or not self._sent(frame):
+                if self._full.locked() or not self._sent(data):
                     async with self._full:  # of many answers, one waits for room
-                        while not self._sent(frame):
+                        while not self._sent(data):
                             await trio.lowlevel.wait_writable(self._sock)
             except (OSError, trio.ClosedResourceError):
                 return  # it is gone, which is heard of elsewhere
 
-    def _sent(self, frame: bytes) -> bool:
-        """Whether there was room for *frame*."""
+    def _sent(self, data: bytes) -> bool:
+        """Whether there was room for *data*."""
         try:
-            self._sock.send(frame)
+            self._sock.send(data)
         except BlockingIOError:
             return False
         return True
@@ -235,6 +236,8 @@ class Pool:
         self._unsent: deque[tuple[int, bytes]] = deque()
         self._workers: dict[int, _Process] = {}
         self._last = 0
+        self._now = 0.0
+        """When a call was first out, or the last look at all of them was."""
         self._replies = 0
         self._stalled = 0
         self._next_restart = 0.0
@@ -271,6 +274,7 @@ class Pool:
         self._hasher = hasher
         self._ready = ready
         self._batch_done = batch_done
+        ready.eager.add(self)
         with open(self._scripts_fd, "wb", closefd=False) as file:
             file.write(marshal.dumps(self._scripts))
         for _ in range(SPARE):
@@ -317,6 +321,8 @@ class Pool:
         self._wake.set()
         self._out.close()
         self._in.close()
+        if self._ready is not None:
+            self._ready.eager.discard(self)
         for worker in list(self._workers.values()):
             if self._ready is not None:
                 self._ready.forget(worker)
@@ -336,6 +342,11 @@ class Pool:
         return bool(self._calls)
 
     @property
+    def soon(self) -> bool:
+        """A single call is out, and may be back at any moment; of several, those that come together cost less."""
+        return len(self._calls) == 1 and not self._set_aside
+
+    @property
     def size(self) -> int:
         """How many workers there are."""
         return len(self._workers)
@@ -345,15 +356,13 @@ class Pool:
     def submit(self, what: WorkerCall | WorkerListing, call: tuple[Any, ...], report: Callable[[Outcome], None]) -> int:
         """Queue a call; *report* hears its outcome."""
         number = self._last = self._last + 1
-        if not self._calls:
-            self._wake.set()
-        self._calls[number] = _Call(what, report, trio.current_time())
-        frame = marshal.dumps((number, *call))
-        if len(frame) > MAX_FRAME:
+        self._put_out(number, _Call(what, report))
+        data = frame(number, *call)
+        if len(data) > MAX_FRAME:
             del self._calls[number]
-            report(Outcome(failure=ScriptError(f"the request is too long for a worker: {len(frame)} bytes")))
-        elif self._unsent or not self._send(frame):
-            self._unsent.append((number, frame))
+            report(Outcome(failure=ScriptError(f"the request is too long for a worker: {len(data)} bytes")))
+        elif self._unsent or not self._send(data):
+            self._unsent.append((number, data))
         return number
 
     def forget(self, number: int) -> None:
@@ -384,25 +393,31 @@ class Pool:
         if call.failure is not None:
             report(Outcome(failure=call.failure))
             return
-        if not self._calls:
-            self._wake.set()
-        call.report, call.started = report, trio.current_time()
-        self._calls[number] = call
+        call.report = report
+        self._put_out(number, call)
         self._set_aside += call.aside
         assert call.worker is not None, "a list is paused only where it was begun"
         self._start_task(call.worker.answer, number, (True, None))
 
-    def _send(self, frame: bytes) -> bool:
+    def _put_out(self, number: int, call: _Call) -> None:
+        """Have *call* among those that are out."""
+        if not self._calls:
+            self._now = trio.current_time()
+            self._wake.set()
+        call.started = self._now
+        self._calls[number] = call
+
+    def _send(self, data: bytes) -> bool:
         try:
-            self._out.send(frame)
+            self._out.send(data)
         except BlockingIOError:
             return False
         return True
 
     def _send_queued(self) -> None:
         while self._unsent:
-            number, frame = self._unsent[0]
-            if number in self._calls and not self._send(frame):
+            number, data = self._unsent[0]
+            if number in self._calls and not self._send(data):
                 return
             self._unsent.popleft()
 
@@ -422,35 +437,37 @@ class Pool:
         worker = self._workers[index] = _Process(self, index, ours)
         self._ready.watch(worker, select.EPOLLIN)
 
-    def heard(self, worker: _Process, frame: tuple[Any, ...]) -> None:
+    def heard(self, worker: _Process, said: tuple[Any, ...]) -> None:
         """Act on what *worker* said."""
-        kind, number, *rest = frame
+        kind: int = said[0]
+        number: int = said[1]
         if kind == HELLO:
             worker.pid = number
             return
         call = self._calls.get(number)
-        if kind == LOG:
-            level, text, fields = rest
-            self._log(level, text, None if call is None else call.what.request, fields)
-        elif kind == PART:
-            self._part(worker, number, call, *rest)
-        elif kind == WISH:
-            self._wish(worker, number, call, *rest)
-        elif kind == ASIDE:
-            if call is None:
-                self._start_task(worker.answer, number, _NOBODY)
-            else:
-                self._put_aside(call, worker)
-        else:
+        if kind in (REPLY, ERROR):
             self._replies += 1
             if self._unsent:
                 self._send_queued()
             if call is not None:
                 self._taken(number)
                 if kind == ERROR:
-                    call.report(Outcome(failure=ScriptError(rest[0])))
+                    call.report(Outcome(failure=ScriptError(said[2])))
                 else:
-                    call.report(Outcome(rest if isinstance(call.what, WorkerCall) else ()))
+                    call.report(Outcome(said[2:] if isinstance(call.what, WorkerCall) else ()))
+        elif kind == LOG:
+            level, text, fields = said[2:]
+            self._log(level, text, None if call is None else call.what.request, fields)
+        elif kind == PART:
+            self._part(worker, number, call, *said[2:])
+        elif kind == WISH:
+            self._wish(worker, number, call, *said[2:])
+        else:
+            assert kind == ASIDE
+            if call is None:
+                self._start_task(worker.answer, number, _NOBODY)
+            else:
+                self._put_aside(call, worker)
 
     def lost(self, worker: _Process) -> None:
         """A worker is gone: by itself when its memory passed the limit, killed, or crashed in a call."""
@@ -550,7 +567,7 @@ class Pool:
         return number
 
     def _tick(self) -> None:
-        now = trio.current_time()
+        self._now = now = trio.current_time()
         running = {self._running(worker): worker for worker in self._workers.values()}
         running.pop(0, None)
         for number, worker in running.items():

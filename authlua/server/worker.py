@@ -33,13 +33,15 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.lua import LuaPassdb, LuaUserdb, ScriptOptions, Scripts, judge_password, load_passdb, load_userdb
 from authlua.passwords import Limits
 from authlua.request import AuthRequest
+from authlua.results import PassdbReply, UserdbReply
 from authlua.secret import Secret
 from authlua.server.ready import Ready
 from authlua.server.zygote import become
@@ -47,12 +49,18 @@ from authlua.services import fulfil_now
 from authlua.twins import Waits, open_twins
 from authlua.wishes import Compute, Errand, Hash, Outcome, Service, Sleep, Wish
 
-HELLO, LOG, PART, REPLY, ERROR, WISH, ASIDE = range(7)
+HELLO: Final = 0
+LOG: Final = 1
+PART: Final = 2
+REPLY: Final = 3
+ERROR: Final = 4
+WISH: Final = 5
+ASIDE: Final = 6
 
-MAX_FRAME = 1 << 17
+MAX_FRAME: Final = 1 << 17
 """Bytes of one message in either direction."""
 
-PIECE = 1 << 16
+PIECE: Final = 1 << 16
 """Bytes of what travels in pieces."""
 
 HASH = "hash"
@@ -64,8 +72,16 @@ SLOT = 8
 GLANCE = 0.001
 """Seconds between two looks at whether a worker has to make room: to fill memory, or to be a hog, takes longer."""
 
+_BY_VALUE: Final = 2
+"""The version of `marshal` that looks for nothing that occurs twice: to look costs more than it saves."""
+
 HEADROOM = 256 << 20
 """Bytes of address space beyond the scripts' limit: allocator slack, libraries that scripts load."""
+
+
+def frame(*values: Any) -> bytes:
+    """*values* as they travel."""
+    return marshal.dumps(values, _BY_VALUE)
 
 
 def work(order: tuple[Any, ...], *fds: int) -> None:
@@ -91,7 +107,7 @@ def work(order: tuple[Any, ...], *fds: int) -> None:
 class _Inbox:
     """A socket with frames for the worker."""
 
-    def __init__(self, sock: socket.socket, deliver: Callable[..., None]) -> None:
+    def __init__(self, sock: socket.socket, deliver: Callable[[tuple[Any, ...]], None]) -> None:
         self._sock = sock
         self._deliver = deliver
         self.ended = False
@@ -102,23 +118,19 @@ class _Inbox:
 
     def ready(self, events: int) -> None:
         """Act on a frame, if another worker has not taken it."""
-        self.take(socket.MSG_DONTWAIT)
-
-    def take(self, flags: int = 0) -> None:
-        """Act on the next frame."""
         try:
-            frame = self._sock.recv(MAX_FRAME, flags)
+            data = self._sock.recv(MAX_FRAME, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        if frame:
-            self._deliver(*marshal.loads(frame))
+        if data:
+            self._deliver(marshal.loads(data))
         else:
             self.ended = True
 
 
 def pieces(number: int, value: Any) -> Iterator[tuple[int, bool, bytes]]:
     """*value* for call *number* as it travels: the number, whether this is all, and a piece."""
-    data = marshal.dumps(value)
+    data = marshal.dumps(value, _BY_VALUE)
     for first in range(0, len(data), PIECE):
         yield number, first + PIECE >= len(data), data[first : first + PIECE]
 
@@ -165,13 +177,14 @@ class Worker:
         self._own = socket.socket(fileno=own_fd)
         self._own.setblocking(True)
         queue = socket.socket(fileno=queue_fd)
-        queue.setblocking(True)
         self._index = index
         self._slots = memoryview(mmap.mmap(slots_fd, 0)).cast("Q")
         self._waits = Waits()
         self._calls, self._answers = _Inbox(queue, self.call), _Inbox(self._own, self.answered)
         self._ready = Ready()
-        self._ready.watch(self._calls, select.EPOLLIN)
+        # of workers that are free the kernel wakes the first, not each in turn: as long as one can do all calls, what
+        # it needs stays in the processor's caches
+        self._ready.watch(self._calls, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._ready.watch(self._answers, select.EPOLLIN)
         self._waits.attach(self._ready, lambda at: None)
         self._leaves = False
@@ -191,11 +204,9 @@ class Worker:
 
     def step(self) -> None:
         """Wait for something to do, and do it."""
-        if not self._waiting:
-            self._calls.take()
-        else:
-            left = self._waits.next - self._waits.now()
-            self._ready.poll(None if left == float("inf") else max(0.0, left))
+        due = self._waits.next if self._waiting else inf
+        self._ready.poll(None if due == inf else max(0.0, due - self._waits.now()))
+        if due < inf:
             self._waits.expire()
 
     def leave(self) -> None:
@@ -204,21 +215,21 @@ class Worker:
             self._leaves = True
             self._ready.forget(self._calls)
 
-    def call(
-        self, number: int, database: int, function: str, request: tuple[Any, ...] | None, password: bytes | None
-    ) -> None:
+    def call(self, said: tuple[Any, ...]) -> None:
         """Run a call, until it is done or has to wait."""
+        number, database, function, request, password = said
         self._call = self._slots[self._index] = number
         try:
-            core = self._core(self._database(database), function, request, password)
+            core = _core(self._database(database), function, request, password)
         except ScriptError as error:
             self._say(ERROR, number, str(error))
             self._slots[self._index] = 0
         else:
             self._advance(number, function, core, Outcome())
 
-    def answered(self, number: int, last: bool, piece: bytes) -> None:
+    def answered(self, said: tuple[Any, ...]) -> None:
         """Go on with a call that waits, when all of its answer is there."""
+        number, last, piece = said
         got = self._pieces.setdefault(number, [])
         got.append(piece)
         if not last:
@@ -250,8 +261,10 @@ class Worker:
                     self._aside.add(number)
                     self._say(ASIDE, number)
                 step.start(lambda outcome: self._ended(number, outcome))
+            elif isinstance(step, PassdbReply | UserdbReply):
+                self._say(REPLY, number, int(step.result), step.fields, step.text)
             else:
-                self._say(REPLY, number, *step)
+                self._say(REPLY, number, 1, (), "")
         except ScriptError as error:
             self._say(ERROR, number, str(error))
         except MemoryError:
@@ -267,30 +280,8 @@ class Worker:
         function, core, _ = self._waiting.pop(number)
         self._advance(number, function, core, outcome)
 
-    def _say(self, *frame: Any) -> None:
-        self._own.send(marshal.dumps(frame))
-
-    async def _core(
-        self, database: Any, function: str, state: tuple[Any, ...] | None, password: bytes | None
-    ) -> tuple[Any, ...]:
-        """What the last frame of the call says."""
-        if state is None:
-            users = database.iterate()
-            try:
-                while names := await users.piece():
-                    await _Piece(names)
-            finally:
-                users.close()
-            return (0, (), "")
-        request = AuthRequest.restored(state, password)
-        if function == "set_credentials":
-            await database.set_credentials(request, Secret(password or b""))
-            return (1, (), "")
-        if function == "verify_plain":
-            reply = await database.verify_plain(request, Secret(password or b""))
-        else:
-            reply = await database.lookup(request)
-        return (int(reply.result), tuple(reply.fields), reply.text)
+    def _say(self, *said: Any) -> None:
+        self._own.send(frame(*said))
 
     def start(self) -> None:
         """Load all scripts, so that no call has to wait for that; what does not load is told to who calls it."""
@@ -329,6 +320,31 @@ class Worker:
     def close(self) -> None:
         for database in self._databases.values():
             database.close()
+
+
+def _core(
+    database: Any, function: str, state: tuple[Any, ...] | None, password: bytes | None
+) -> Coroutine[Wish, Any, Any]:
+    """What runs a call."""
+    if state is None:
+        return _list(database)
+    request = AuthRequest.restored(state, password)
+    if function == "lookup":
+        return database.lookup(request)  # type: ignore[no-any-return]
+    secret = Secret(password or b"")
+    if function == "verify_plain":
+        return database.verify_plain(request, secret)  # type: ignore[no-any-return]
+    return database.set_credentials(request, secret)  # type: ignore[no-any-return]
+
+
+async def _list(database: Any) -> None:
+    """Have all users of *database* sent."""
+    users = database.iterate()
+    try:
+        while names := await users.piece():
+            await _Piece(names)
+    finally:
+        users.close()
 
 
 def _run(core: Coroutine[Wish, Any, Any], outcome: Outcome) -> Any:

@@ -5,6 +5,7 @@ import select
 from collections.abc import Callable, Iterator
 
 import pytest
+import trio
 
 from authlua.server.ready import Ready
 
@@ -75,3 +76,21 @@ def test_to_forget_once_more_forgets_nobody_else(ready: Ready) -> None:
     ready.poll(0)
     assert (old.served, new.served) == (0, 1)
     os.close(old.fd)
+
+
+class _Due:
+    soon = True
+
+
+async def test_what_is_due_at_once_is_served_in_the_same_turn(ready: Ready) -> None:
+    """Trio wakes the task once for what was ready and for what came of it."""
+    bell = _Bell()
+    ready.watch(bell, select.EPOLLIN)
+    ready.eager.add(_Due())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ready.run)
+        while not bell.served:
+            await trio.lowlevel.checkpoint()
+        assert bell.served == 2
+        nursery.cancel_scope.cancel()
+    os.close(bell.fd)

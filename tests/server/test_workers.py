@@ -330,6 +330,25 @@ async def test_each_worker_has_globals_of_its_own(house: House) -> None:
     assert sorted(map(str, counts)) == ["1", "1", "2"]
 
 
+async def test_who_did_the_last_call_does_the_next(house: House) -> None:
+    """As long as one can do them all, the others keep out of the processor's caches."""
+    first = await one_by_one(house)
+    assert [await one_by_one(house) for _ in range(10)] == list(range(first + 1, first + 11))
+
+
+async def one_by_one(house: House) -> int:
+    """How many calls a worker has had with this one, which is made when all workers wait for calls."""
+    workers = list(house.pool._workers.values())
+    while not all(worker.pid and state(worker.pid) == "S" for worker in workers):  # noqa: ASYNC110  nothing else tells
+        await trio.sleep(0.001)
+    return int(dict((await house.lookup("t")).fields)["calls"] or 0)
+
+
+def state(pid: int) -> str:
+    """What the kernel says a process does, such as ``S`` for one that waits."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 async def test_a_call_that_blocks_holds_nobody_up(house: House) -> None:
     """The pool grows instead."""
     blocked: list[str] = []
