@@ -14,16 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from authlua.logs import lines
-from authlua.logs.lines import ABOUT
+from authlua.logs.lines import ABOUT, FORMATS, Form
 from authlua.logs.writer import ATOMIC, Writer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-__all__ = ["ABOUT", "ATOMIC", "Tell", "Writer", "open_log", "teller", "writer_of"]
+__all__ = ["ABOUT", "ATOMIC", "Form", "Tell", "Writer", "open_log", "teller", "writer_of"]
 
-Tell = Callable[[str, dict[str, Any]], None]
-"""``tell(event, fields)``; *fields* is the log's to change."""
+Tell = Callable[[list[Any]], None]
+"""``tell(values)``: the event has happened once more, with a value for each of its fields, `None` for none."""
 
 
 def open_log(format: str, level: str, fd: int = 2) -> "FilteringBoundLogger":
@@ -36,15 +36,10 @@ def open_log(format: str, level: str, fd: int = 2) -> "FilteringBoundLogger":
 
     if format == "auto":
         format = "journal" if _is_journal(fd) else "text"
-    render = {
-        "text": lines.coloured if format == "text" and os.isatty(fd) else lines.text,
-        "json": lines.as_json,
-        "logfmt": lines.logfmt,
-        "journal": lines.journal,
-        "dovecot": lines.dovecot,
-    }[format]
+    if format == "text" and os.isatty(fd):
+        format = "coloured"
     logger: FilteringBoundLogger = structlog.wrap_logger(
-        Writer(fd, render),
+        Writer(fd, FORMATS[format]),
         wrapper_class=_logger_class(structlog.make_filtering_bound_logger(level), level),
         context_class=dict,
     ).bind()
@@ -57,7 +52,7 @@ def writer_of(log: "FilteringBoundLogger") -> "Writer | None":
     return writer if isinstance(writer, Writer) else None
 
 
-def teller(log: "FilteringBoundLogger", level: str) -> Tell | None:
+def teller(log: "FilteringBoundLogger", level: str, form: Form) -> Tell | None:
     """What ``log.info(event, **fields)`` does when *level* is ``info``; `None` if nothing of that level is written.
 
     For the one line that every login gets: fifteen keyword arguments cost as much as the line itself.
@@ -68,9 +63,9 @@ def teller(log: "FilteringBoundLogger", level: str) -> Tell | None:
         return None
     writer = writer_of(log)
     if writer is not None and not log._context:
-        return partial(writer.write, level)
+        return partial(writer.tell, level, form)
     method = getattr(log, level)
-    return lambda event, fields: method(event, **fields)
+    return lambda values: method(form.event, **form.fields(values))
 
 
 def _logger_class(base: Any, level: str) -> Any:

@@ -1,13 +1,11 @@
 """Events as lines, in each format; whatever a value holds, an event stays on its line."""
 
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import gmtime, localtime, strftime, struct_time, time
 from typing import Any, Final
 
 Event = dict[str, Any]
-Render = Callable[[str, str, Event], str]
-"""``render(level, text, fields)``: the event as a line."""
 
 ABOUT: Final = "\0about"
 """A field that no script can have: what people read in front of the line, and programs find in the fields `_ABOUT`."""
@@ -26,7 +24,7 @@ _DOVECOT = {"debug": "\1\1", "info": "\1\2", "warning": "\1\3", "error": "\1\4",
 class _Clock:
     """Times as text; the second, and the millisecond, is formatted once and remembered."""
 
-    def __init__(self, format: str, broken_down: Callable[[float], time.struct_time]) -> None:
+    def __init__(self, format: str, broken_down: Callable[[float], struct_time]) -> None:
         self._format = format
         self._broken_down = broken_down
         self._millisecond = -1
@@ -35,20 +33,19 @@ class _Clock:
         self._text = ""
 
     def now(self) -> str:
-        now = time.time()
-        millisecond = int(now * 1000)
+        millisecond = int(time() * 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond
-            second, rest = divmod(millisecond, 1000)
+            second = millisecond // 1000
             if second != self._second:
-                self._whole = time.strftime(self._format, self._broken_down(second))
+                self._whole = strftime(self._format, self._broken_down(second))
                 self._second = second
-            self._text = f"{self._whole}.{rest:03d}"
+            self._text = f"{self._whole}.{str(1000 + millisecond % 1000)[1:]}"
         return self._text
 
 
-_local: Final = _Clock("%Y-%m-%d %H:%M:%S", time.localtime)
-_utc: Final = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime)
+_local: Final = _Clock("%Y-%m-%d %H:%M:%S", localtime)
+_utc: Final = _Clock("%Y-%m-%dT%H:%M:%S", gmtime)
 
 
 def _plain(value: object) -> str:
@@ -127,54 +124,103 @@ MAX_LABELS: Final = 1024
 _labels: Final[dict[str, str]] = {}
 
 
-def _pairs(fields: Event) -> str:
+def _pairs(labels: Sequence[str], values: list[Any]) -> str:
+    """As they stand on a line, those that have a value."""
     parts: list[str] = []
     empty = False
-    for name, value in fields.items():
-        if value is None:
-            continue
-        parts.append(_label(name))
-        if type(value) is str:
-            parts.append(value)
-            empty = empty or not value
-        else:
-            parts.append(_plain(value))
+    for at, value in enumerate(values):
+        if value is not None:
+            parts.append(labels[at])
+            text: str = value if type(value) is str else _plain(value)
+            parts.append(text)
+            empty = empty or not text
     line = "".join(parts)
-    pairs = len(parts) // 2
-    # nearly always no text needs quotes, which a few looks at the whole tell: none has a blank or an equals sign
-    if not empty and line.count(" ") == pairs == line.count("=") and '"' not in line and line.isprintable():
+    # nearly always no text needs quotes, which one look at the whole tells: all that is special are the labels' own
+    # blanks and equals signs
+    if not empty and line.isascii() and len(line.encode().translate(None, _SPECIAL)) == len(line) - len(parts):
         return line
-    return "".join([_label(name) + _plain(value) for name, value in fields.items() if value is not None])
+    pairs = zip(labels, values, strict=True)
+    return "".join([label + _plain(value) for label, value in pairs if value is not None])
 
 
-def text(level: str, text: str, fields: Event) -> str:
-    """For people."""
-    return f"{_local.now()} {_TEXT[level]} {_shown(text, fields)}{_pairs(fields)}\n"
+_SPECIAL: Final = b' "=\x7f' + bytes(range(32))
+"""What a text may not hold that stands on a line without quotes, of ASCII."""
 
 
-def coloured(level: str, text: str, fields: Event) -> str:
+class Form:
+    """An event that is told again and again with the same fields: what its lines share is put together once."""
+
+    def __init__(self, event: str, names: Sequence[str]) -> None:
+        self.event = event
+        self.names = names
+        self._labels = [_label(name) for name in names]
+
+    def pairs(self, values: list[Any]) -> str:
+        """The fields on a line, each with its value of *values*."""
+        return _pairs(self._labels, values)
+
+    def fields(self, values: list[Any]) -> Event:
+        """The fields by name."""
+        return dict(zip(self.names, values, strict=True))
+
+
+class Format:
+    """How events become lines."""
+
+    def line(self, level: str, text: str, fields: Event) -> str:
+        """The line about an event."""
+        raise AssertionError("each format says how")
+
+    def filled(self, level: str, form: Form, values: list[Any]) -> str:
+        """The line about an event of that *form*."""
+        return self.line(level, form.event, form.fields(values))
+
+
+class InPairs(Format):
+    """What the event is, then its fields, after a beginning that hangs on the level."""
+
+    def __init__(self, begin: Callable[[str], str]) -> None:
+        self._begin = begin
+
+    def line(self, level: str, text: str, fields: Event) -> str:
+        shown = _shown(text, fields)
+        labels = [_label(name) for name in fields]
+        return f"{self._begin(level)}{shown}{_pairs(labels, list(fields.values()))}\n"
+
+    def filled(self, level: str, form: Form, values: list[Any]) -> str:
+        return f"{self._begin(level)}{form.event}{form.pairs(values)}\n"
+
+
+def _text(level: str) -> str:
+    return f"{_local.now()} {_TEXT[level]} "
+
+
+def _journal(level: str) -> str:
+    return _PRIORITY[level]
+
+
+def _dovecot(level: str) -> str:
+    return _DOVECOT[level]
+
+
+class Coloured(Format):
     """For people at a terminal."""
-    name = _shown(text, fields)
-    pairs = [f"\033[2m{_label(name)}\033[0m{_plain(value)}" for name, value in fields.items() if value is not None]
-    how = f"\033[{_COLOUR[level]}m{_TEXT[level]}\033[0m"
-    return f"\033[2m{_local.now()}\033[0m {how} \033[1m{name}\033[0m{''.join(pairs)}\n"
+
+    def line(self, level: str, text: str, fields: Event) -> str:
+        name = _shown(text, fields)
+        pairs = [f"\033[2m{_label(name)}\033[0m{_plain(value)}" for name, value in fields.items() if value is not None]
+        how = f"\033[{_COLOUR[level]}m{_TEXT[level]}\033[0m"
+        return f"\033[2m{_local.now()}\033[0m {how} \033[1m{name}\033[0m{''.join(pairs)}\n"
 
 
-def journal(level: str, text: str, fields: Event) -> str:
-    """With the priority that sd-daemon(3) describes; the journal has its own clock."""
-    return f"{_PRIORITY[level]}{_shown(text, fields)}{_pairs(fields)}\n"
-
-
-def dovecot(level: str, text: str, fields: Event) -> str:
-    """For the log process of a Dovecot that started us."""
-    return f"{_DOVECOT[level]}{_shown(text, fields)}{_pairs(fields)}\n"
-
-
-def logfmt(level: str, text: str, fields: Event) -> str:
+class Logfmt(Format):
     """All in pairs, times in UTC."""
-    _drop_our_names(fields)
-    event = _plain(_shown(text, fields))
-    return f"time={_utc.now()}Z level={level} event={event}{_pairs(fields)}\n"
+
+    def line(self, level: str, text: str, fields: Event) -> str:
+        _drop_our_names(fields)
+        event = _plain(_shown(text, fields))
+        labels = [_label(name) for name in fields]
+        return f"time={_utc.now()}Z level={level} event={event}{_pairs(labels, list(fields.values()))}\n"
 
 
 def _drop_our_names(fields: Event) -> None:
@@ -184,18 +230,20 @@ def _drop_our_names(fields: Event) -> None:
             del fields[name]
 
 
-def as_json(level: str, text: str, fields: Event) -> str:
+class Json(Format):
     """An object a line, times in UTC."""
-    if "exc_info" in fields:
-        _add_traceback(fields)
-    _drop_our_names(fields)
-    if None in fields.values():
-        fields = {k: v for k, v in fields.items() if v is not None}
-    line = _encode({"time": f"{_utc.now()}Z", "level": level, "event": text, **fields})
-    if "\\ud" in line:  # maybe half a surrogate pair, which is no valid JSON
-        valid = {_valid(k): _valid(v) for k, v in fields.items()}
-        line = _encode({"time": f"{_utc.now()}Z", "level": level, "event": _valid(text), **valid})
-    return f"{line}\n"
+
+    def line(self, level: str, text: str, fields: Event) -> str:
+        if "exc_info" in fields:
+            _add_traceback(fields)
+        _drop_our_names(fields)
+        if None in fields.values():
+            fields = {k: v for k, v in fields.items() if v is not None}
+        line = _encode({"time": f"{_utc.now()}Z", "level": level, "event": text, **fields})
+        if "\\ud" in line:  # maybe half a surrogate pair, which is no valid JSON
+            valid = {_valid(k): _valid(v) for k, v in fields.items()}
+            line = _encode({"time": f"{_utc.now()}Z", "level": level, "event": _valid(text), **valid})
+        return f"{line}\n"
 
 
 def _valid(value: Any) -> Any:
@@ -208,3 +256,12 @@ def _unknown(value: object) -> object:
 
 
 _encode: Final = json.JSONEncoder(default=_unknown, separators=(",", ":"), check_circular=False).encode
+
+FORMATS: Final[dict[str, Format]] = {
+    "text": InPairs(_text),
+    "coloured": Coloured(),
+    "json": Json(),
+    "logfmt": Logfmt(),
+    "journal": InPairs(_journal),
+    "dovecot": InPairs(_dovecot),
+}

@@ -2,9 +2,9 @@
 
 import os
 from threading import get_ident
-from typing import Final
+from typing import Any, Final
 
-from authlua.logs.lines import Event, Render
+from authlua.logs.lines import Event, Form, Format
 
 ATOMIC: Final = 4096
 """Bytes up to which a write to a pipe stays in one piece, whoever else writes there (``PIPE_BUF`` on Linux)."""
@@ -17,9 +17,9 @@ class Writer:
     succeeds is preceded by one that says how many were lost.
     """
 
-    def __init__(self, fd: int, render: Render) -> None:
+    def __init__(self, fd: int, format: Format) -> None:
         self._fd = fd
-        self._render = render
+        self._format = format
         self._lost = 0
         self._held: list[bytes] | None = None
         self._holder = 0
@@ -27,7 +27,14 @@ class Writer:
 
     def write(self, level: str, event: str, fields: Event) -> None:
         """Write a line about *event*; *fields* is the writer's to change."""
-        data = self._render(level, event, fields).encode("utf-8", "backslashreplace")
+        self._take(self._format.line(level, event, fields))
+
+    def tell(self, level: str, form: Form, values: list[Any]) -> None:
+        """Write a line about an event of that *form*."""
+        self._take(self._format.filled(level, form, values))
+
+    def _take(self, line: str) -> None:
+        data = line.encode("utf-8", "backslashreplace")
         if self._held is None or get_ident() != self._holder:
             self._put(data, 1)
             return
@@ -58,7 +65,7 @@ class Writer:
     def _put(self, data: bytes, lines: int) -> None:
         try:
             if self._lost:
-                os.write(self._fd, self._render("error", "log_lines_lost", {"count": self._lost}).encode())
+                os.write(self._fd, self._format.line("error", "log_lines_lost", {"count": self._lost}).encode())
                 self._lost = 0
             while rest := data[os.write(self._fd, data) :]:
                 data = rest

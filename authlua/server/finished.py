@@ -1,9 +1,9 @@
 """How logins ended: the one line that each gets in the log, and who counts them."""
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from authlua.logs import teller
+from authlua.logs import Form, teller
 from authlua.protocol import Fail, Ok
 from authlua.request import AuthRequest
 from authlua.server.counting import Counts
@@ -11,16 +11,38 @@ from authlua.server.counting import Counts
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+FORM: Final = Form(
+    "auth_request_finished",
+    (
+        "success",
+        "user",
+        "original_user",
+        "master_user",
+        "mech",
+        "service",
+        "rip",
+        "session",
+        "cached",
+        "code",
+        "reason",
+        "error",
+        "policy_result",
+        "policy_penalty",
+        "duration",
+    ),
+)
+"""Dovecot's event, with its field names."""
+
 
 class Finished:
     """Hears of each login that is over.
 
     Args:
-        log: gets Dovecot's event ``auth_request_finished``, with its field names.
+        log: gets a line about each.
     """
 
     def __init__(self, log: "FilteringBoundLogger") -> None:
-        self._tell = teller(log, "info")
+        self._tell = teller(log, "info", FORM)
         self.counts: Counts | None = None
         self.requests = 0
         self.successes = 0
@@ -38,24 +60,25 @@ class Finished:
             success, code, reason = "no", fields.get("code"), fields.get("reason")
         if self._tell is not None:
             user, original_user = request.user, request.original_user
-            event = {
-                "success": success,
-                "user": user,
-                "original_user": None if original_user == user else original_user,
-                "master_user": request.master_user,
-                "mech": request.mech,
-                "service": request.service,
-                "rip": request.rip,
-                "session": request.session,
-                "cached": request.cached,
-                "code": code,
-                "reason": reason,
-                "error": "internal failure" if code == "temp_fail" else None,
-                "policy_result": policy_result,
-                "policy_penalty": request.policy_delay or None,
-                "duration": round(duration * 1e6),
-            }
-            self._tell("auth_request_finished", event)
+            self._tell(
+                [
+                    success,
+                    user,
+                    None if original_user == user else original_user,
+                    request.master_user,
+                    request.mech,
+                    request.service,
+                    request.rip,
+                    request.session,
+                    request.cached,
+                    code,
+                    reason,
+                    "internal failure" if code == "temp_fail" else None,
+                    policy_result,
+                    request.policy_delay or None,
+                    round(duration * 1e6),
+                ]
+            )
         if self.counts is not None:
             result = "ok" if isinstance(reply, Ok) else code or "fail"
             self.counts.login(request.mech, request.service, result, duration)
