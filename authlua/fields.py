@@ -21,7 +21,7 @@ class Fields:
     __slots__ = ("_items", "_kept")
 
     def __init__(self, items: Iterable[tuple[str, str | None]] = ()) -> None:
-        self._items: dict[str, str | None] = dict(items)
+        self._items: dict[str, str | None] = dict(items) if items else {}
         self._kept = self._items
 
     def __setitem__(self, name: str, value: str | None) -> None:
@@ -37,6 +37,10 @@ class Fields:
         """The fields by name, to be changed in place until the next snapshot or rollback."""
         if self._items is self._kept:
             self._items = self._kept.copy()
+        return self._items
+
+    def by_name(self) -> dict[str, str | None]:
+        """The fields by name, to be looked at."""
         return self._items
 
     def get(self, name: str, default: str | None = None) -> str | None:

@@ -5,10 +5,9 @@ The protocol edge fills it, the chain changes it, scripts and templates read it 
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from authlua.fields import Fields
 from authlua.results import PassdbResult
@@ -291,11 +290,27 @@ def _text(params: Mapping[str, str | None], name: str) -> str | None:
     return "" if value is None and name in params else value
 
 
-@lru_cache(maxsize=4096)
 def _ip(text: str | None) -> str | None:
     """*text* as an IP address is usually written, if it is one (``core:2.3.21.1:src/lib/net.c:net_addr2ip``)."""
     if text is None:
         return None
+    ip = _ips.get(text)
+    if ip is None:
+        ip = _parse_ip(text)
+        if ip is not None:
+            if len(_ips) >= MAX_IPS:
+                _ips.clear()
+            _ips[text] = ip
+    return ip
+
+
+MAX_IPS: Final = 4096
+"""How many addresses are remembered."""
+
+_ips: Final[dict[str, str]] = {}
+
+
+def _parse_ip(text: str) -> str | None:
     try:
         if ":" not in text:
             # inet_aton passes over whatever follows a space, and so does 2.3; 2.4 does not

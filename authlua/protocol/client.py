@@ -20,7 +20,7 @@ import binascii
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from authlua.dialect import Dialect
 from authlua.protocol.dialect import WIRE
@@ -249,14 +249,14 @@ class ClientConnection:
         response: str | None = None
         if fields[-1].startswith("resp=") or fields[-1] == "resp":
             response = fields.pop()[5:]  # a secret, so it is gone before anything is remembered
-        params: list[tuple[str, str | None]] = []
+        params: list[Any] = []
         named: dict[str, str | None] = {}
         for field in fields[2:]:
-            pair = _pairs.get(field)
-            if pair is None:
-                pair = _take_apart(field)
-            params.append(pair)
-            named[pair[0]] = pair[1]
+            param = _params.get(field)
+            if param is None:
+                param = _take_apart(field)
+            params.append(param.pair)
+            named[param.name] = param.value
         if "resp" in named:
             raise RemoteProtocolError("AUTH has a parameter after resp=")
         if "service" not in named and "protocol" not in named:
@@ -317,14 +317,24 @@ class ClientConnection:
         self._out.append(f"FAIL\t{id}\tcode=invalid_base64\treason={reason}\n")
 
 
-def _take_apart(field: str) -> tuple[str, str | None]:
-    """A parameter's name and value. Most come again, so short ones are remembered; no secret is among them."""
-    pair = split_param(field)
+class _Param:
+    """A parameter, taken apart."""
+
+    __slots__ = ("name", "pair", "value")
+
+    def __init__(self, field: str) -> None:
+        self.name, self.value = split_param(field)
+        self.pair: Any = (self.name, self.value)
+
+
+def _take_apart(field: str) -> _Param:
+    """A parameter of a client's. Most come again, so short ones are remembered; no secret is among them."""
+    param = _Param(field)
     if len(field) <= MAX_LENGTH:
-        if len(_pairs) >= MAX_REMEMBERED:
-            _pairs.clear()
-        _pairs[field] = pair
-    return pair
+        if len(_params) >= MAX_REMEMBERED:
+            _params.clear()
+        _params[field] = param
+    return param
 
 
 MAX_REMEMBERED: Final = 4096
@@ -333,7 +343,7 @@ MAX_REMEMBERED: Final = 4096
 MAX_LENGTH: Final = 64
 """How long one may be to be remembered."""
 
-_pairs: Final[dict[str, tuple[str, str | None]]] = {}
+_params: Final[dict[str, _Param]] = {}
 
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
 

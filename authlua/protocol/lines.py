@@ -1,6 +1,7 @@
 """From a stream of bytes to lines, within a limit."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from authlua.protocol.errors import RemoteProtocolError
 
@@ -56,14 +57,19 @@ def split_param(field: str) -> tuple[str, str | None]:
     return name, value if equals else None
 
 
-_MAX_ID = 0xFFFFFFFF
+_MAX_ID: Final = 0xFFFFFFFF
 
 
 def parse_number(text: str) -> int | None:
     """An unsigned 32-bit decimal number, or `None`."""
-    if not (text.isascii() and text.isdigit()):
+    if not 0 < len(text) <= 20:
         return None
-    number = int(text) if len(text) <= 20 else _MAX_ID + 1
+    number = 0
+    for char in text:
+        digit = ord(char) - 48
+        if not 0 <= digit <= 9:
+            return None
+        number = number * 10 + digit
     return number if number <= _MAX_ID else None
 
 
