@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from authlua.errors import ScriptError
 from authlua.lua.calls import Calls
-from authlua.lua.conversion import text, whole_text
+from authlua.lua.conversion import text
 from authlua.lua.engine import DONE, MISSING, RAISED, Step
 from authlua.lua.script import raised
 from authlua.request import AuthRequest
@@ -75,8 +75,8 @@ USERDB_LOOKUP: Final = Function(
 )
 
 
-MAX_SHAPES = 256
-"""How many sets of field names are remembered of a script."""
+MAX_NAMES: Final = 1024
+"""How many names of fields are remembered of a script."""
 
 
 class Judge:
@@ -87,7 +87,7 @@ class Judge:
         self._log = calls.log
         self._whole = calls.options.version not in ("5.1", "5.2", "luajit")
         self._keeps_empty = calls.rules.is_2_4
-        self._shapes: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._names: dict[bytes, str] = {}
         """Keys of tables it returned, as text; all of them can be sent."""
 
     def passdb(self, function: Function, step: Step, request: AuthRequest) -> PassdbReply:
@@ -158,38 +158,36 @@ class Judge:
         return int(number) if not self._whole or number == int(number) else 0
 
     def _fields(self, step: Step, request: AuthRequest) -> list[Field]:
-        keys, values = step[3::2], step[4::2]
-        names = self._shapes.get(keys)
-        if names is not None:  # nearly always: a script that returns a table returns the same fields each time
-            try:
-                texts = whole_text(b"\0".join(values)).split("\0")
-            except TypeError:
-                texts = []
-            if len(texts) == len(names) and "" not in texts:
-                return list(zip(names, texts, strict=True))
         fields: list[Field] = []
-        for key, value in zip(keys, values, strict=True):
-            self._add(fields, key, value, request)
-        if len(fields) == len(keys) and len(self._shapes) < MAX_SHAPES:
-            self._shapes[keys] = tuple(name for name, _ in fields)
+        names = self._names
+        for at in range(3, len(step), 2):
+            key, value = step[at], step[at + 1]
+            name = names.get(key) if isinstance(key, bytes) else None
+            if name is None:
+                name = self._name(key)
+                if not name:
+                    self._warn(_unusable(key), request)
+                    continue
+            if isinstance(value, bytes):
+                said = text(value)
+            elif isinstance(value, bool):
+                said = "yes" if value else "no"
+            elif isinstance(value, int | float):
+                said = str(self._code(value) % _WRAP)
+            else:
+                self._warn(f"db-lua: '{name}' has invalid value type no value - ignoring", request)
+                continue
+            fields.append((name, said if said or self._keeps_empty else None))
         return fields
 
-    def _add(self, fields: list[Field], key: Any, value: Any, request: AuthRequest) -> None:
-        """Add a field to *fields*, or say why it cannot be one."""
-        name = text(key) if type(key) is bytes else ""
-        if not name or any(char in name for char in "\t\r\n"):
-            self._warn(_unusable(key), request)
-            return
-        if type(value) is bytes:
-            value = text(value)
-        elif type(value) is bool:
-            value = "yes" if value else "no"
-        elif type(value) is int or type(value) is float:
-            value = str(self._code(value) % _WRAP)
-        else:
-            self._warn(f"db-lua: '{name}' has invalid value type no value - ignoring", request)
-            return
-        fields.append((name, value if value or self._keeps_empty else None))
+    def _name(self, key: Any) -> str:
+        """The name of a field, empty if *key* is none that can be sent."""
+        name = text(key) if isinstance(key, bytes) else ""
+        if any(char in name for char in "\t\r\n"):
+            return ""
+        if name and len(self._names) < MAX_NAMES:  # nearly always a script returns the same fields
+            self._names[key] = name
+        return name
 
     def _split(self, said: str, request: AuthRequest) -> list[Field]:
         """The fields of a string result: words at spaces, no expansion, no escapes."""
