@@ -4,18 +4,9 @@ Knows neither trio nor Lua; it names what it needs as `Passdb` and `Userdb`.
 """
 
 from authlua.auth.cache import Cache, CacheKey
-from authlua.auth.databases import (
-    RULES,
-    CredentialsKeeper,
-    Log,
-    Observe,
-    Passdb,
-    PassdbEntry,
-    Rule,
-    Userdb,
-    UserdbEntry,
-)
-from authlua.auth.events import about_request
+from authlua.auth.databases import CredentialsKeeper, Log, Passdb, Userdb
+from authlua.auth.entries import RULES, PassdbEntry, Rule, UserdbEntry
+from authlua.auth.events import Event, Observe, about_request
 from authlua.auth.flow import Auth, AuthOptions
 from authlua.auth.penalty import Penalty
 from authlua.auth.policy import Policy, PolicyOptions
@@ -28,6 +19,7 @@ __all__ = [
     "Cache",
     "CacheKey",
     "CredentialsKeeper",
+    "Event",
     "Log",
     "Observe",
     "Passdb",

@@ -4,12 +4,28 @@ An event is told to whoever observes: it is counted and, with ``debug``, logged.
 ``auth_request_finished``, is the server's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from authlua.auth.databases import PassdbEntry, UserdbEntry
+from authlua.auth.entries import PassdbEntry, UserdbEntry
 from authlua.dialect import Dialect
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
+
+
+class Event:
+    """One of Dovecot's events, and what it says of the passdb, userdb, policy server or worker it is about."""
+
+    __slots__ = ("fields", "name", "tally")
+
+    def __init__(self, name: str, fields: Mapping[str, str]) -> None:
+        self.name = name
+        self.fields = fields
+        self.tally: object = None
+        """For whoever counts: where it was counted before, as the same events happen with every login."""
+
+
+Observe = Callable[[Event, AuthRequest | None, float], None]
+"""``observe(event, request, seconds)``: *event* has happened, and took so long."""
 
 
 def about_request(request: AuthRequest, dialect: Dialect) -> dict[str, object]:
@@ -44,21 +60,24 @@ class Told:
 
     def __init__(self, entries: Sequence[PassdbEntry | UserdbEntry], dialect: Dialect) -> None:
         self._about = {entry.id: _about_database(entry, dialect) for entry in entries}
-        self._finished: dict[tuple[int, PassdbResult | UserdbResult, str], dict[str, str]] = {}
+        kinds = {entry.id: "passdb" if isinstance(entry, PassdbEntry) else "userdb" for entry in entries}
+        self._started = {id: Event(f"auth_{kind}_request_started", self._about[id]) for id, kind in kinds.items()}
+        self._finished_name = {id: f"auth_{kind}_request_finished" for id, kind in kinds.items()}
+        self._finished: dict[tuple[int, PassdbResult | UserdbResult, str], Event] = {}
 
-    def started(self, id: int) -> Mapping[str, str]:
-        """Which passdb or userdb it is."""
-        return self._about[id]
+    def started(self, id: int) -> Event:
+        """That passdb or userdb is asked."""
+        return self._started[id]
 
-    def finished(self, id: int, result: PassdbResult | UserdbResult, cache: str = "") -> Mapping[str, str]:
-        """What it said, and whether that was in the cache, ``hit`` or ``miss``."""
-        fields = self._finished.get((id, result, cache))
-        if fields is None:
+    def finished(self, id: int, result: PassdbResult | UserdbResult, cache: str = "") -> Event:
+        """It has said *result*, and whether that was in the cache, ``hit`` or ``miss``."""
+        event = self._finished.get((id, result, cache))
+        if event is None:
             fields = {**self._about[id], "result": result.name.lower()}
             if cache:
                 fields["cache"] = cache
-            self._finished[id, result, cache] = fields
-        return fields
+            event = self._finished[id, result, cache] = Event(self._finished_name[id], fields)
+        return event
 
 
 def _about_database(entry: PassdbEntry | UserdbEntry, dialect: Dialect) -> dict[str, str]:

@@ -93,12 +93,13 @@ class FieldSetter:
     ) -> None:
         """Fields from a passdb, in order."""
         ordinary = self._ordinary
+        passdb_fields = request.passdb_fields.changing()
         for name, value in fields:
             userdb_name = ordinary.get(name)
             if userdb_name is None:
                 self.set_passdb_field(request, name, value, default_scheme=default_scheme)
                 continue
-            request.passdb_fields.changing()[name] = value
+            passdb_fields[name] = value
             if userdb_name:
                 if request.userdb_fields is None:
                     request.userdb_fields = Fields()

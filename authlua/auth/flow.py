@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from authlua.auth.cache import Cache
-from authlua.auth.databases import Log, Observe, PassdbEntry, UserdbEntry
+from authlua.auth.databases import Log
+from authlua.auth.entries import PassdbEntry, UserdbEntry
+from authlua.auth.events import Observe
 from authlua.auth.fields import PROXY_FIELDS, FieldSetter, delay_until
 from authlua.auth.names import NameRefused, Names
 from authlua.auth.passdbs import PassdbChain, Wanted
@@ -273,7 +275,7 @@ class Auth:
 
     async def _converse(self, request: AuthRequest, initial: Secret | None) -> Verdict:
         info = MECHS.get(request.mech, DOVECOT_TOKEN)
-        if initial is not None and not info.allow_nul and b"\0" in initial.reveal():
+        if initial is not None and not info.allow_nul and 0 in initial.reveal():
             return Refused(_NUL)
         mech = info.start(initial, self.terms)
         answer: Any = None
@@ -287,10 +289,13 @@ class Auth:
             if isinstance(wish, SetUser):
                 answer = self._set_user(request, wish)
             elif isinstance(wish, VerifyPlain):
-                answer = await self._passdbs.verify_plain(request, wish.password)
+                result = await self._passdbs.verify_plain(request, wish.password)
+                if wish.final:
+                    return result
+                answer = result
             elif isinstance(wish, Challenge):
                 answer = await Ask(wish.data, wish.binding)
-                if answer is not None and not info.allow_nul and b"\0" in answer.reveal():
+                if answer is not None and not info.allow_nul and 0 in answer.reveal():
                     return Refused(_NUL)
             elif isinstance(wish, LookupCredentials):
                 wanted = Wanted(wish.scheme, wish.realm)

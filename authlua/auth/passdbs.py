@@ -3,7 +3,7 @@
 The order of steps is Dovecot's (``core:2.3.21.1:src/auth/auth-request.c:auth_request_handle_passdb_callback``).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import uniform
 from time import perf_counter
@@ -11,8 +11,9 @@ from typing import Final
 
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import CredentialsKeeper, Log, Observe, Passdb, PassdbEntry, Rule
-from authlua.auth.events import Told
+from authlua.auth.databases import CredentialsKeeper, Log, Passdb
+from authlua.auth.entries import PassdbEntry, Rule
+from authlua.auth.events import Observe, Told
 from authlua.auth.fields import FieldSetter
 from authlua.auth.policy import Policy
 from authlua.auth.refusals import with_password
@@ -31,10 +32,6 @@ INTERNAL_FAILURE: Final = PassdbResult.INTERNAL_FAILURE
 PASSWORD_MISMATCH: Final = PassdbResult.PASSWORD_MISMATCH
 SCHEME_NOT_AVAILABLE: Final = PassdbResult.SCHEME_NOT_AVAILABLE
 USER_UNKNOWN: Final = PassdbResult.USER_UNKNOWN
-
-Step = Callable[[PassdbEntry, AuthRequest], Awaitable[PassdbResult]]
-
-_FORBIDDEN_IN_PASSWORDS: Final = frozenset(b"\x01\t\r\n")
 
 
 class Wanted:
@@ -60,17 +57,6 @@ class Wanted:
     def credentials(self) -> Secret:
         """The credentials in the scheme that was wanted."""
         return self.found or self.earlier or Secret(b"")
-
-    def step(self, lookup: "Callable[[Wanted, PassdbEntry, AuthRequest], Awaitable[PassdbResult]]") -> "Step":
-        """*lookup* as a step of the chain."""
-
-        async def step(entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
-            if self.earlier is None and request.skip_password_check:
-                self.earlier = self.found
-            self.found = None
-            return await lookup(self, entry, request)
-
-        return step
 
 
 class PassdbChain:
@@ -141,11 +127,13 @@ class PassdbChain:
             return USER_UNKNOWN
         if self._policy is not None and not await self._policy.allows_attempt(request):
             return PASSWORD_MISMATCH
-        if not _FORBIDDEN_IN_PASSWORDS.isdisjoint(password.reveal()):
+        typed = password.reveal()
+        # numbers: before it looks for bytes in bytes, Python raises and drops an exception that they are none
+        if 1 in typed or 9 in typed or 10 in typed or 13 in typed:
             self._info(None, request, "Attempted login with password having illegal chars")
             return USER_UNKNOWN
         try:
-            return await self._run(request, self._verify)
+            return await self._run(request, None)
         finally:
             request.log_name = ""
 
@@ -162,7 +150,7 @@ class PassdbChain:
             # the mech has seen to the user itself, and no passdb has anything to add
             return OK
         try:
-            result = await self._run(request, wanted.step(self._lookup))
+            result = await self._run(request, wanted)
         finally:
             request.log_name = ""
         if result is SCHEME_NOT_AVAILABLE and request.passdbs_seen_user_unknown:
@@ -185,6 +173,15 @@ class PassdbChain:
             return False
 
     # --- one passdb ----------------------------------------------------------
+
+    async def _ask(self, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted | None") -> PassdbResult:
+        """Have the request's password verified, or look up what is *wanted*."""
+        if wanted is None:
+            return await self._verify(entry, request)
+        if wanted.earlier is None and request.skip_password_check:
+            wanted.earlier = wanted.found
+        wanted.found = None
+        return await self._lookup(entry, request, wanted)
 
     async def _verify(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
         password = request.password
@@ -209,9 +206,15 @@ class PassdbChain:
         result = self._judge_stored(entry, request, reply)
         if result is not OK or request.skip_password_check:
             return result
-        return await self._compare(entry, request, password)
+        if entry.deny:
+            return PASSWORD_MISMATCH
+        stored = request.credentials
+        if not stored:
+            self._note(entry, request, "Allowing any password")
+            return OK
+        return await self._check(entry, request, password, stored)
 
-    async def _lookup(self, wanted: "Wanted", entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
+    async def _lookup(self, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted") -> PassdbResult:
         try:
             reply = await entry.passdb.lookup(request)
         except ScriptError as error:
@@ -309,16 +312,6 @@ class PassdbChain:
             return PASSWORD_MISMATCH
         return OK
 
-    async def _compare(self, entry: PassdbEntry, request: AuthRequest, password: Secret) -> PassdbResult:
-        """Dovecot's ``auth_request_password_verify``, with what its Lua passdb checks before."""
-        stored = request.credentials
-        if entry.deny:
-            return PASSWORD_MISMATCH
-        if not stored:
-            self._note(entry, request, "Allowing any password")
-            return OK
-        return await self._check(entry, request, password, stored)
-
     async def _check(
         self,
         entry: PassdbEntry,
@@ -334,12 +327,14 @@ class PassdbChain:
         A no that is not *final* is nothing for the log.
         """
         user = request.original_user or ""
-        job = password, stored, user, entry.default_scheme, self._allow_weak, self._limits
         try:
-            if elsewhere or passwords.is_slow(stored, entry.default_scheme):
-                matches = await self._verifications.fetch((fingerprint(password), *job[1:]), lambda: _hash(job))
+            parsed = passwords.Stored(stored, entry.default_scheme)
+            if elsewhere or parsed.slow:
+                key = fingerprint(password), stored, user, entry.default_scheme
+                job = Hash(_fits, parsed, password, user, self._allow_weak, self._limits)
+                matches = await self._verifications.fetch(key, lambda: job)
             else:
-                matches = _verify(*job)
+                matches = parsed.fits(password.reveal(), user, self._allow_weak, self._limits)
         except passwords.UnknownScheme as unknown:
             self._log("error", str(unknown), request, {"passdb": entry.name})
             return PassdbResult.SCHEME_NOT_AVAILABLE
@@ -358,25 +353,25 @@ class PassdbChain:
     # --- the cache -----------------------------------------------------------
 
     async def _remembered(
-        self, cache: Cache, key: str, entry: PassdbEntry, request: AuthRequest, step: Step
+        self, cache: Cache, key: str, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted | None"
     ) -> PassdbResult:
-        """What *step* comes to, from the cache where it is known (``core:2.3.21.1:src/auth/passdb-cache.c``)."""
+        """What `_ask` comes to, from the cache where it is known (``core:2.3.21.1:src/auth/passdb-cache.c``)."""
         found = cache.find(key)
         if found is None:
             self._note(entry, request, "cache miss" if cache.any_age(key) is None else "cache expired")
         else:
             self._note(entry, request, f"cache hit: {found}")
             request.cached = True
-            result = await self._use(cache, found, entry, request, step)
+            result = await self._use(cache, found, entry, request, wanted)
             if result is not None:
                 return result
         request.cached = False
-        result = await step(entry, request)
+        result = await self._ask(entry, request, wanted)
         if result is INTERNAL_FAILURE:
             found = cache.any_age(key)
             if found is not None:
                 self._info(entry, request, "Falling back to expired data from cache")
-                used = await self._use(cache, found, entry, request, step)
+                used = await self._use(cache, found, entry, request, wanted)
                 if used is not None:
                     request.cached = True
                     return used
@@ -395,15 +390,15 @@ class PassdbChain:
         return result
 
     async def _use(
-        self, cache: Cache, found: Entry, entry: PassdbEntry, request: AuthRequest, step: Step
+        self, cache: Cache, found: Entry, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted | None"
     ) -> PassdbResult | None:
         """What *found* says; `None` when the password may have changed since, so that only the passdb can tell."""
         if found.fields is None:
             self._refused(entry, request, "unknown user")
             return USER_UNKNOWN
         password = request.password
-        if step != self._verify or password is None:
-            return await step(replace(entry, passdb=_Remembered(found, entry.passdb)), request)
+        if wanted is not None or password is None:
+            return await self._ask(replace(entry, passdb=_Remembered(found, entry.passdb)), request, wanted)
         result = OK
         if entry.deny:
             result = PASSWORD_MISMATCH
@@ -425,7 +420,8 @@ class PassdbChain:
 
     # --- the chain -----------------------------------------------------------
 
-    async def _run(self, request: AuthRequest, step: Step) -> PassdbResult:
+    async def _run(self, request: AuthRequest, wanted: "Wanted | None") -> PassdbResult:
+        """What all come to: whether the request's password is right, or what they have of what is *wanted*."""
         chain: Sequence[PassdbEntry] = self._masters if request.requested_login_user is not None else self._passdbs
         at = self._next(chain, 0, request)
         if at == len(chain):
@@ -440,14 +436,16 @@ class PassdbChain:
             request.log_name = entry.name
             request.credentials = None
             if self._observe is not None:
-                self._observe("auth_passdb_request_started", request, self._told.started(entry.id), 0)
+                self._observe(self._told.started(entry.id), request, 0.0)
             started = perf_counter() if self._observe is not None else 0.0
             if entry.default_fields and not self._expand(entry, entry.default_fields, request):
                 result = INTERNAL_FAILURE
-            elif self._cache is None or entry.cache_key is None:
-                result = await step(entry, request)
+            elif self._cache is not None and entry.cache_key is not None:
+                result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, wanted)
+            elif wanted is None:
+                result = await self._verify(entry, request)
             else:
-                result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, step)
+                result = await self._ask(entry, request, wanted)
             fields = request.passdb_fields
             if result is OK and self._needs_certificate and not request.valid_client_cert:
                 # what was shown is no certificate that anybody knows (from 2.4.2 on)
@@ -460,7 +458,7 @@ class PassdbChain:
                 if self._cache is not None and entry.cache_key is not None:
                     cache = "hit" if request.cached else "miss"
                 told = self._told.finished(entry.id, result, cache)
-                self._observe("auth_passdb_request_finished", request, told, perf_counter() - started)
+                self._observe(told, request, perf_counter() - started)
             if entry.override_fields and not self._expand(entry, entry.override_fields, request):
                 result = INTERNAL_FAILURE
             if entry.deny and result is not USER_UNKNOWN:
@@ -611,17 +609,8 @@ class _Remembered:
         return PassdbReply(OK, [*(self._found.fields or ()), ("password", self._found.credentials)])
 
 
-async def _hash(job: tuple[Secret, str, str, str, bool, passwords.Limits]) -> bool:
-    matches: bool = await Hash(_verify, *job)
-    return matches
-
-
-def _verify(
-    password: Secret, stored: str, user: str, default_scheme: str, allow_weak: bool, limits: passwords.Limits
-) -> bool:
-    return passwords.verify(
-        password.reveal(), stored, user=user, default_scheme=default_scheme, allow_weak=allow_weak, limits=limits
-    )
+def _fits(stored: passwords.Stored, password: Secret, user: str, allow_weak: bool, limits: passwords.Limits) -> bool:
+    return stored.fits(password.reveal(), user, allow_weak, limits)
 
 
 def _credentials(

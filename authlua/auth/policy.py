@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from authlua.auth.databases import Log, Observe
+from authlua.auth.databases import Log
+from authlua.auth.events import Event, Observe
 from authlua.dialect import Dialect
 from authlua.errors import Unreachable
 from authlua.request import AuthRequest
@@ -167,7 +168,7 @@ class Policy:
                 fields["policy_response"] = str(judgement[0])
         finally:
             if self._observe is not None:
-                self._observe("auth_policy_request_finished", request, fields, perf_counter() - started)
+                self._observe(Event("auth_policy_request_finished", fields), request, perf_counter() - started)
         return judgement
 
     async def _post(self, command: str, content: str) -> bytes:

@@ -146,20 +146,22 @@ class Replies:
             pairs.append(("anonymous", None))
 
     def _passdb_pairs(self, fields: Fields, *, ok: bool) -> Pairs:
-        pairs = self._spelled([pair for pair in fields if not is_hidden(pair[0])])
-        if ok:
-            for name in self._spelling.bare:
-                if name in fields:
-                    pairs = [(name, None) if pair[0] == name else pair for pair in pairs]
+        pairs: Pairs = []
+        bare = self._spelling.bare
+        for name, value in fields.by_name().items():
+            if not is_hidden(name):
+                pairs.append((name, None if ok and name in bare else self._spelled(value)))
         return pairs
 
     def _userdb_pairs(self, fields: Iterable[tuple[str, str | None]] | None) -> Pairs:
-        return self._spelled(fields or ())
+        return [(name, self._spelled(value)) for name, value in fields or ()]
 
-    def _spelled(self, fields: Iterable[tuple[str, str | None]]) -> Pairs:
-        valueless = self._spelling.valueless
+    def _spelled(self, value: str | None) -> str | None:
+        if value:
+            return value
         # 2.3 does not tell an empty value from none
-        return [(name, value if value or (value is not None and valueless) else valueless) for name, value in fields]
+        valueless = self._spelling.valueless
+        return value if valueless and value is not None else valueless
 
 
 def auth_token(user: str, pid: str, session: str, service: str, secret: Secret) -> str:

@@ -12,8 +12,9 @@ from random import uniform
 from time import perf_counter
 
 from authlua.auth.cache import Cache, Entry
-from authlua.auth.databases import Log, Observe, Rule, UserdbEntry
-from authlua.auth.events import Told
+from authlua.auth.databases import Log
+from authlua.auth.entries import Rule, UserdbEntry
+from authlua.auth.events import Observe, Told
 from authlua.auth.fields import FieldSetter
 from authlua.auth.refusals import with_password
 from authlua.auth.sharing import SharedUserdb
@@ -103,7 +104,7 @@ class UserdbChain:
             last = entry
             request.log_name = entry.name
             if self._observe is not None:
-                self._observe("auth_userdb_request_started", request, self._told.started(entry.id), 0)
+                self._observe(self._told.started(entry.id), request, 0.0)
             started = perf_counter() if self._observe is not None else 0.0
             if self._cache is None or entry.cache_key is None:
                 result = await self._ask(entry, request)
@@ -114,7 +115,7 @@ class UserdbChain:
                 if self._cache is not None and entry.cache_key is not None:
                     cache = "hit" if request.cached else "miss"
                 told = self._told.finished(entry.id, result, cache)
-                self._observe("auth_userdb_request_finished", request, told, perf_counter() - started)
+                self._observe(told, request, perf_counter() - started)
             rule = _rule(entry, result)
             if rule.success is not None:
                 found = rule.success
@@ -301,7 +302,7 @@ class _Listing:
                     return ()
                 self._id = following.id
                 if self._observe is not None:
-                    self._observe("auth_userdb_request_started", None, self._told.started(self._id), 0)
+                    self._observe(self._told.started(self._id), None, 0.0)
                     self._started = perf_counter()
                 self._open = following.userdb.iterate()
             try:
@@ -319,7 +320,7 @@ class _Listing:
     def _tell(self, result: UserdbResult) -> None:
         if self._observe is not None:
             told = self._told.finished(self._id, result)
-            self._observe("auth_userdb_request_finished", None, told, perf_counter() - self._started)
+            self._observe(told, None, perf_counter() - self._started)
 
     def close(self) -> None:
         """Let go of the one that is being listed."""

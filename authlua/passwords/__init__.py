@@ -10,7 +10,7 @@ from authlua.passwords.otp import OtpState, otp_state
 from authlua.passwords.otp import fold as otp_fold
 from authlua.passwords.scheme import LIMITS, Limits, MalformedHash, SchemeMismatch, UnknownScheme
 from authlua.passwords.scram import ScramKeys, scram_keys
-from authlua.passwords.stored import credentials, encode, is_slow, schemes, split_scheme, verify
+from authlua.passwords.stored import Stored, credentials, encode, is_slow, schemes, split_scheme, verify
 
 __all__ = [
     "LIMITS",
@@ -19,6 +19,7 @@ __all__ = [
     "OtpState",
     "SchemeMismatch",
     "ScramKeys",
+    "Stored",
     "UnknownScheme",
     "credentials",
     "encode",

@@ -80,23 +80,37 @@ Check = Callable[[bytes, bytes, str, Limits], bool]
 """(password, decoded stored form, user, limits) → whether they fit; raises `MalformedHash`."""
 
 
-class Scheme(NamedTuple):
+class Scheme:
     """One scheme. Passwords reach it without NUL; a user name is only looked at where the scheme mixes it in."""
 
-    name: str
-    make: Make
-    check: Check | None = None
-    """`None`: make it again and compare."""
-    encoding: Literal["", "HEX", "B64"] = ""
-    """How the stored form is written when no suffix says otherwise; ``""`` is text."""
-    length: int = 0
-    """Bytes of the decoded form where that is fixed, else 0."""
-    slow: bool = False
-    """Checking or making it takes so long that an event loop would notice."""
-    weak: bool = False
-    """Dovecot 2.4 refuses it unless told otherwise."""
-    alias_of: str = ""
-    """The scheme whose stored form this one shares, when they are interchangeable as credentials."""
+    __slots__ = ("alias_of", "check", "encoding", "length", "make", "name", "slow", "weak")
+
+    def __init__(
+        self,
+        name: str,
+        make: Make,
+        check: Check | None = None,
+        encoding: Literal["", "HEX", "B64"] = "",
+        length: int = 0,
+        *,
+        slow: bool = False,
+        weak: bool = False,
+        alias_of: str = "",
+    ) -> None:
+        self.name = name
+        self.make = make
+        self.check = check
+        """`None`: make it again and compare."""
+        self.encoding = encoding
+        """How the stored form is written when no suffix says otherwise; ``""`` is text."""
+        self.length = length
+        """Bytes of the decoded form where that is fixed, else 0."""
+        self.slow = slow
+        """Checking or making it takes so long that an event loop would notice."""
+        self.weak = weak
+        """Dovecot 2.4 refuses it unless told otherwise."""
+        self.alias_of = alias_of
+        """The scheme whose stored form this one shares, when they are interchangeable as credentials."""
 
     @property
     def family(self) -> str:

@@ -21,6 +21,7 @@ _KNOWN: Final = {
     for suffix, encoding in _SUFFIXES.items()
 }
 _V2_3: Final = Dialect.V2_3
+_V2_4: Final = Dialect.V2_4
 _ONLY_2_4: Final = {scheme.name for scheme in argon.SCHEMES_2_4}
 
 
@@ -53,10 +54,10 @@ def _split(stored: str, default_scheme: str) -> tuple[str, str]:
 
 def _decode(scheme: Scheme, encoding: str, name: str, data: str) -> bytes:
     """The stored form behind *data* (``core:2.3.21.1:src/auth/password-scheme.c:password_decode``)."""
-    text = octets(data)
     how = encoding or scheme.encoding
     if not how:
-        return text
+        return data.encode() if data.isascii() else octets(data)
+    text = octets(data)
     if scheme.length and not encoding:
         # a digest of fixed length may be written either way: as hex it has twice that length
         raw = (from_hex(text) if len(text) == 2 * scheme.length else None) or from_base64(text)
@@ -69,6 +70,44 @@ def _decode(scheme: Scheme, encoding: str, name: str, data: str) -> bytes:
     if scheme.length and len(raw) != scheme.length:
         raise MalformedHash(f"Input length isn't valid ({len(raw)} instead of {scheme.length})", undecodable=name)
     return raw
+
+
+class Stored:
+    """A stored password, ``{SCHEME.ENCODING}data`` or only data in the *default_scheme*, taken apart.
+
+    A value without ``{…}`` that looks like ``$1$salt$hash`` is MD5-CRYPT, and loses what follows the next ``$``.
+    Bytes that are no UTF-8 stand in *text* as surrogates. *dialect* says which schemes exist.
+
+    Raises `UnknownScheme`.
+    """
+
+    __slots__ = ("_data", "_encoding", "_name", "_scheme")
+
+    def __init__(self, text: str, default_scheme: str = "PLAIN", dialect: Dialect = _V2_4) -> None:
+        self._name, self._data = _split(text, default_scheme)
+        self._scheme, self._encoding = _scheme(self._name, dialect)
+
+    def __repr__(self) -> str:
+        return f"<Stored {self._scheme.name}>"
+
+    @property
+    def slow(self) -> bool:
+        """Whether `fits` belongs off the event loop: it takes more than about a tenth of a millisecond."""
+        return self._scheme.slow
+
+    def fits(self, password: bytes, user: str, allow_weak: bool, limits: Limits) -> bool:
+        """Whether *password*, up to its first NUL, is the one behind it; the rest as in `verify`."""
+        scheme = self._scheme
+        raw = _decode(scheme, self._encoding, self._name, self._data)
+        if 0 in password:
+            password = password.partition(b"\0")[0]
+        if not allow_weak:
+            weak = scheme.name if scheme.weak else crypt.weakness(raw) if scheme.check is crypt.check else None
+            if weak:
+                raise MalformedHash(f"Weak password scheme '{weak}' used and refused")
+        if scheme.check is None:
+            return compare_digest(scheme.make(password, user, 0), raw)
+        return scheme.check(password, raw, user, limits)
 
 
 def split_scheme(stored: str, default_scheme: str = "PLAIN") -> tuple[str, str, str]:
@@ -102,18 +141,7 @@ def verify(
     Raises `UnknownScheme`, and `MalformedHash` where *stored* is no value of its scheme, is refused as weak, or goes
     over *limits*. Nothing else, whatever it is given.
     """
-    name, data = _split(stored, default_scheme)
-    scheme, encoding = _scheme(name, dialect)
-    raw = _decode(scheme, encoding, name, data)
-    if 0 in password:
-        password = password.partition(b"\0")[0]
-    if not allow_weak:
-        weak = scheme.name if scheme.weak else crypt.weakness(raw) if scheme.check is crypt.check else None
-        if weak:
-            raise MalformedHash(f"Weak password scheme '{weak}' used and refused")
-    if scheme.check is None:
-        return compare_digest(scheme.make(password, user, 0), raw)
-    return scheme.check(password, raw, user, limits)
+    return Stored(stored, default_scheme, dialect).fits(password, user, allow_weak, limits)
 
 
 def is_slow(stored: str, default_scheme: str = "PLAIN", *, wanted: str = "") -> bool:

@@ -17,7 +17,7 @@ def login(initial: Secret | None, terms: Terms) -> Mech:
     if not (yield SetUser(text(name.reveal() if name else b""))):
         return PassdbResult.USER_UNKNOWN
     password: Secret | None = yield Challenge(b"Password:")
-    verdict: PassdbResult = yield VerifyPlain(password or Secret(b""))
+    verdict: PassdbResult = yield VerifyPlain(password or Secret(b""), final=True)
     return verdict
 
 

@@ -22,7 +22,7 @@ def plain(initial: Secret | None, terms: Terms) -> Mech:
         return Refused("invalid input")
     if not (yield SetUser(text(authcid), None if not authzid or authzid == authcid else text(authzid))):
         return PassdbResult.USER_UNKNOWN
-    verdict: PassdbResult = yield VerifyPlain(Secret(password.partition(b"\0")[0]))
+    verdict: PassdbResult = yield VerifyPlain(Secret(password.partition(b"\0")[0]), final=True)
     return verdict
 
 

@@ -78,12 +78,17 @@ class SetAnonymous(NamedTuple):
 
 @dataclass(init=False, slots=True)
 class VerifyPlain:
-    """Ask the passdbs about this password; the outcome is a `PassdbResult`."""
+    """Ask the passdbs about this password; the outcome is a `PassdbResult`.
+
+    When it is *final*, that will be the mech's verdict, and nobody need come back to hear it.
+    """
 
     password: Secret
+    final: bool = False
 
-    def __init__(self, password: Secret) -> None:
+    def __init__(self, password: Secret, final: bool = False) -> None:
         self.password = password
+        self.final = final
 
 
 class LookupCredentials(NamedTuple):

@@ -10,6 +10,7 @@ from authlua.auth import (
     AuthOptions,
     CacheKey,
     CredentialsKeeper,
+    Event,
     Observe,
     Passdb,
     PassdbEntry,
@@ -283,12 +284,12 @@ def _observer(counts: Counts | None, write: Write | None, dialect: Dialect = Dia
     if write is None:
         return None if counts is None else counts.event
 
-    def observe(event: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
+    def observe(event: Event, request: AuthRequest | None, seconds: float) -> None:
         if counts is not None:
-            counts.event(event, request, fields, seconds)
+            counts.event(event, request, seconds)
         about = {} if request is None else about_request(request, dialect)
-        duration = {"duration": round(seconds * 1e6)} if event.endswith("_finished") else {}
-        write("debug", event, None, {**about, **fields, **duration})
+        duration = {"duration": round(seconds * 1e6)} if event.name.endswith("_finished") else {}
+        write("debug", event.name, None, {**about, **event.fields, **duration})
 
     return observe
 

@@ -3,11 +3,10 @@
 `authlua.server.metrics` tells the numbers to whoever asks.
 """
 
-from bisect import bisect_left
-from collections.abc import Mapping
 from time import time
 from typing import Final
 
+from authlua.auth import Event
 from authlua.request import AuthRequest
 
 MAX_SERVICES: Final = 30
@@ -30,6 +29,17 @@ class Tally:
         self.since = time()
         """When it began, in seconds since the epoch."""
 
+    def count(self, seconds: float) -> None:
+        """It happened once more, and took so long."""
+        self.times += 1
+        self.seconds += seconds
+        place = 0
+        for bound in BUCKETS:
+            if seconds <= bound:
+                break
+            place += 1
+        self.buckets[place] += 1
+
 
 class Kind:
     """What is counted under one name, by its labels.
@@ -48,19 +58,12 @@ class Kind:
         self.duration_text = duration_text
         self.tallies: dict[tuple[str, ...], Tally] = {}
 
-    def count(self, values: tuple[str, ...]) -> Tally:
-        """It happened once more, with these labels."""
+    def tally(self, values: tuple[str, ...]) -> Tally:
+        """How often it happened with these labels."""
         tally = self.tallies.get(values)
         if tally is None:
             tally = self.tallies[values] = Tally()
-        tally.times += 1
         return tally
-
-    def time(self, values: tuple[str, ...], seconds: float) -> None:
-        """It happened once more, and took so long."""
-        tally = self.count(values)
-        tally.seconds += seconds
-        tally.buckets[bisect_left(BUCKETS, seconds)] += 1
 
 
 class Counts:
@@ -99,19 +102,24 @@ class Counts:
             if len(self._services) >= MAX_SERVICES:
                 service = "other"
             self._services.add(service)
-        self._logins.time((mech, service, result), seconds)
+        self._logins.tally((mech, service, result)).count(seconds)
 
-    def event(self, name: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
-        """An event of this name, with Dovecot's fields (`authlua.auth.Observe`)."""
-        if name == "auth_policy_request_finished":
-            self._policy.time((fields["mode"], fields["result"]), seconds)
-        elif name == "auth_worker_request_finished":
-            self._workers.time((fields["command"], "failed" if "error" in fields else "answered"), seconds)
-        else:
-            kind = "passdb" if "passdb" in fields else "userdb"
-            # 2.3 has the name in a field of its own
-            database = fields.get("passdb_name" if kind == "passdb" else "userdb_name") or fields[kind]
-            if name.endswith("_started"):
-                self._started[kind].count((database,))
-            else:
-                self._finished[kind].time((database, fields["result"], fields.get("cache", "")), seconds)
+    def event(self, event: Event, request: AuthRequest | None, seconds: float) -> None:
+        """*event* has happened, and took so long (`authlua.auth.Observe`)."""
+        tally = event.tally
+        if not isinstance(tally, Tally):
+            tally = event.tally = self._tally(event)
+        tally.count(seconds)
+
+    def _tally(self, event: Event) -> Tally:
+        fields = event.fields
+        if event.name == "auth_policy_request_finished":
+            return self._policy.tally((fields["mode"], fields["result"]))
+        if event.name == "auth_worker_request_finished":
+            return self._workers.tally((fields["command"], "failed" if "error" in fields else "answered"))
+        kind = "passdb" if "passdb" in fields else "userdb"
+        # 2.3 has the name in a field of its own
+        database = fields.get("passdb_name" if kind == "passdb" else "userdb_name") or fields[kind]
+        if event.name.endswith("_started"):
+            return self._started[kind].tally((database,))
+        return self._finished[kind].tally((database, fields["result"], fields.get("cache", "")))

@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from authlua.auth import Observe
+from authlua.auth import Event, Observe
 from authlua.errors import ScriptError
 from authlua.lua import judge_password
 from authlua.request import AuthRequest
@@ -647,7 +647,7 @@ async def _ask(pool: Pool, kind: str, call: WorkerCall) -> Any:
         raise
     finally:
         fields["command_id"] = str(call.number)
-        pool.observe("auth_worker_request_finished", call.request, fields, perf_counter() - started)
+        pool.observe(Event("auth_worker_request_finished", fields), call.request, perf_counter() - started)
 
 
 class WorkerPassdb:

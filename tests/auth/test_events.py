@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from authlua.auth import CacheKey, about_request, new_request
+from authlua.auth import CacheKey, Event, about_request, new_request
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
@@ -22,10 +22,10 @@ class Observer:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, str]]] = []
 
-    def __call__(self, event: str, request: AuthRequest | None, fields: Any, seconds: float) -> None:
+    def __call__(self, event: Event, request: AuthRequest | None, seconds: float) -> None:
         assert seconds >= 0
-        assert (seconds == 0) == event.endswith("_started")
-        self.events.append((event, dict(fields)))
+        assert (seconds == 0) == event.name.endswith("_started")
+        self.events.append((event.name, dict(event.fields)))
 
     @property
     def names(self) -> list[str]:

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
 
-from authlua.auth import PolicyOptions, new_request
+from authlua.auth import Event, PolicyOptions, new_request
 from authlua.config import AuthSettings, keys
 from authlua.dialect import Dialect
 from authlua.errors import ScriptError
@@ -67,9 +67,9 @@ class Site:
         self.asked: list[Asked] = []
         self.slept = 0.0
 
-    def observe(self, event: str, request: AuthRequest | None, fields: Mapping[str, str], seconds: float) -> None:
-        if event.startswith("auth_policy"):
-            self.events.append((event, dict(fields)))
+    def observe(self, event: Event, request: AuthRequest | None, seconds: float) -> None:
+        if event.name.startswith("auth_policy"):
+            self.events.append((event.name, dict(event.fields)))
 
     def login(
         self, user: str = "ok@x", password: str = "pass", *answers: Any, params: Sequence[tuple[str, str | None]] = ()

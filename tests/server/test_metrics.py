@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from authlua.auth import CacheKey, new_request
+from authlua.auth import CacheKey, Event, new_request
 from authlua.dialect import Dialect
 from authlua.errors import ConfigError, ScriptError
 from authlua.protocol import UserFound
@@ -149,7 +149,8 @@ def test_the_numbers_are_told_as_the_library_tells_its_own() -> None:
     taken = Histogram(name, kind.duration_text, kind.labels[:1], registry=theirs, buckets=BUCKETS)
     for result in ("ok", 'o"k'):
         for seconds in (0.0, 0.0004, 0.0005, 0.02, 0.025, 30.0, 31.0):
-            counts.event("auth_policy_request_finished", None, {"mode": "allow", "result": result}, seconds)
+            event = Event("auth_policy_request_finished", {"mode": "allow", "result": result})
+            counts.event(event, None, seconds)
             counted.labels("allow", result).inc()
             taken.labels("allow").observe(seconds)
     ours = CollectorRegistry()

@@ -183,7 +183,7 @@ async def test_a_worker_sees_the_request_and_its_reply_comes_back(house: House) 
 async def test_each_call_is_an_event(house: House) -> None:
     """By the command that Dovecot's auth process would send; one that fails says why."""
     events: list[tuple[str, dict[str, str]]] = []
-    house.pool.observe = lambda event, request, fields, seconds: events.append((event, dict(fields)))
+    house.pool.observe = lambda event, request, seconds: events.append((event.name, dict(event.fields)))
     await house.lookup("t")
     with pytest.raises(ScriptError):
         await house.lookup("raise")
