@@ -413,7 +413,7 @@ async def begin_to_loop(house: House) -> int:
     """The pid of a worker with a call that nobody waits for any more."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.lookup, "loop")
-        while not (busy := [one.pid for one in house.pool._workers.values() if house.pool._running(one)]):  # noqa: ASYNC110  shared memory sets no event
+        while not (busy := [one.pid for one in house.pool._workers.values() if one.pid and house.pool._running(one)]):  # noqa: ASYNC110  shared memory sets no event
             await trio.sleep(0.001)
         nursery.cancel_scope.cancel()
     return busy[0]
