@@ -47,6 +47,26 @@ def test_the_sandbox_stays_closed():
     assert float(exposure[1]) <= 1.5
 
 
+@analyzer
+def test_workers_can_be_made_to_stand_back_and_little_else():
+    """Without setpriority(2) one script that computes slows the logins of all others down, and nothing says so."""
+    allowed: set[str] = set()
+    for line in re.findall(r"^SystemCallFilter=(.*)$", (UNITS / "authlua.service").read_text(), re.MULTILINE):
+        named = {call for name in line.removeprefix("~").split() for call in system_calls(name)}
+        allowed = allowed - named if line.startswith("~") else allowed | named
+    assert {"setpriority", "getpriority", "prlimit64", "pidfd_open", "clone3"} <= allowed
+    assert allowed.isdisjoint({"setuid", "chroot", "mount", "ptrace", "bpf", "sched_setscheduler", "fchown"})
+
+
+def system_calls(name: str) -> set[str]:
+    """*name*, or if it is that of a group all that are in it."""
+    if not name.startswith("@"):
+        return {name}
+    command = ["systemd-analyze", "syscall-filter", "--no-pager", name]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {call for member in re.findall(r"^    ([@\w]+)$", listed, re.MULTILINE) for call in system_calls(member)}
+
+
 def test_the_service_takes_every_socket():
     """A socket that the service does not name would be opened and never answered."""
     service = unit(UNITS / "authlua.service")
