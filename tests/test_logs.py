@@ -66,6 +66,13 @@ def test_json_is_an_object_a_line(pipe):
     assert event == {"level": "warning", "event": "ready", "sockets": 6, "cached": False, "user": "Jörg"}
 
 
+def test_logfmt_escapes_once(pipe):
+    """What reads it finds the line breaks of a traceback, and no backslashes."""
+    open_log("logfmt", "info", pipe.fd).error('db-lua: "x"\n\tin main', at="a\nb")
+    [line] = pipe.lines()
+    assert line.endswith(' event="db-lua: \\"x\\"\\n\\tin main" at="a\\nb"')
+
+
 def test_logfmt_names_everything(pipe):
     """Every part is a pair."""
     open_log("logfmt", "info", pipe.fd).error("script failed", at="auth.lua:3")

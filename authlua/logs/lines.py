@@ -217,10 +217,11 @@ class Logfmt(Format):
     """All in pairs, times in UTC."""
 
     def line(self, level: str, text: str, fields: Event) -> str:
+        if "exc_info" in fields:
+            _add_traceback(fields)
         _drop_our_names(fields)
-        event = _plain(_shown(text, fields))
         labels = [_label(name) for name in fields]
-        return f"time={_utc.now()}Z level={level} event={event}{_pairs(labels, list(fields.values()))}\n"
+        return f"time={_utc.now()}Z level={level} event={_plain(text)}{_pairs(labels, list(fields.values()))}\n"
 
 
 def _drop_our_names(fields: Event) -> None:
