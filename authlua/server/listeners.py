@@ -49,6 +49,8 @@ class Listener:
         self.close_on_tempfail = settings.tempfail == "close"
         self._sock = sock
         self._app: App | None = None
+        self._overloaded = False
+        """The system had no room for a connection, and those who wait have not all been accepted since."""
         self._world_owner = _world_owner(sock) if settings.kind == "userdb" else None
         sock.setblocking(False)
 
@@ -93,10 +95,13 @@ class Listener:
             try:
                 sock, _address = self._sock.accept()
             except BlockingIOError:
+                self._overloaded = False
                 return
             except OSError as error:
                 if error.errno in _OVERLOAD:
-                    app.log.warning("accept_paused", listener=self.name, reason=error.strerror)
+                    if not self._overloaded:
+                        app.log.warning("accept_paused", listener=self.name, reason=error.strerror)
+                        self._overloaded = True
                     app.ready.forget(self)
                     app.tasks.start_soon(self._resume, app)
                     return

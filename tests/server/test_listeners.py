@@ -1,5 +1,6 @@
 """Opening sockets: all of them or none."""
 
+import errno
 import os
 import socket
 import stat
@@ -7,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from authlua.config import ListenerSettings
 from authlua.errors import ConfigError
 from authlua.server.listeners import Listener, open_listeners
+from tests.auth.fakes import House
 from tests.ports import free_port
+from tests.server.living import living, read_until
 
 
 def unix(path: Path, **options: Any) -> ListenerSettings:
@@ -105,6 +109,35 @@ def test_a_tcp_socket_listens_on_its_address() -> None:
     port = free_port()
     (listener,) = open_listeners((ListenerSettings(kind="client", address=f"127.0.0.1:{port}"),), {})
     with socket.create_connection(("127.0.0.1", port)):
+        listener.stop()
+
+
+class Full(socket.socket):
+    """A listening socket of a system that has no descriptor left, *times* times."""
+
+    times = 0
+
+    def accept(self) -> Any:
+        if self.times:
+            self.times -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_who_finds_no_room_waits_and_the_log_is_told_once(tmp_path: Path) -> None:
+    """Not ten times a second; but again when it happens again."""
+    async with living(tmp_path, House({}).auth) as server:
+        sock = Full(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "full"))
+        sock.listen()
+        listener = Listener(unix(tmp_path / "full"), sock)
+        listener.start(server.app)
+        for told in (1, 2):
+            sock.times = 3
+            stream = await trio.open_unix_socket(str(tmp_path / "full"))
+            await read_until(stream, b"DONE\n")
+            await stream.aclose()
+            assert len(server.events("accept_paused")) == told
         listener.stop()
 
 
