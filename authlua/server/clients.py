@@ -82,7 +82,7 @@ class Client(Connection):
         super().__init__(app.ready, sock)
         app.clients.add(self)
         self._codec.greet()
-        self.write(self._codec.data_to_send())
+        self.flush()
 
     # --- bytes ---------------------------------------------------------------
 
@@ -101,13 +101,13 @@ class Client(Connection):
                 if self.closed:
                     return
         except RemoteProtocolError as error:
-            self.write(self._codec.data_to_send())
+            self.flush()
             self._app.log.warning(
                 "auth_client_disconnected", reason=str(error), listener=self._listener.name, client_pid=self._pid
             )
             self.close()
             return
-        self.write(self._codec.data_to_send())
+        self.flush()
 
     def _hello(self, hello: Hello) -> bool:
         """On login sockets the client's pid is what a master's REQUEST names, so it must be unique."""
@@ -123,7 +123,7 @@ class Client(Connection):
                     reason=f"CPID {hello.pid} is that of another connection",
                     listener=self._listener.name,
                 )
-                self.write(self._codec.data_to_send())
+                self.flush()
                 self.close()
                 return False
         logins[hello.pid] = self
@@ -255,7 +255,7 @@ class Client(Connection):
             self._answer(request, step.value, pending.started)
         else:
             self._wait(pending, step)
-        self.write(self._codec.data_to_send())
+        self.flush()
 
     def _answer(self, request: AuthRequest, reply: Ok | Fail, started: float) -> None:
         """Queue the verdict, or see to it that it is told later."""
@@ -280,7 +280,7 @@ class Client(Connection):
     def _tell(self, reply: Fail) -> None:
         if not self.closed:
             self._codec.send(reply)
-            self.write(self._codec.data_to_send())
+            self.flush()
 
     def _drop(self, id: int) -> None:
         """Forget a request; nobody wants its answer."""
@@ -328,4 +328,4 @@ class Client(Connection):
                 self._codec.forget(id)
             else:
                 self._codec.send(self._app.core.auth.temporary_failure(pending.request))
-        self.write(self._codec.data_to_send())
+        self.flush()
