@@ -3,6 +3,7 @@
 `authlua.server.metrics` tells the numbers to whoever asks.
 """
 
+from bisect import bisect_left
 from time import time
 from typing import Final
 
@@ -33,12 +34,7 @@ class Tally:
         """It happened once more, and took so long."""
         self.times += 1
         self.seconds += seconds
-        place = 0
-        for bound in BUCKETS:
-            if seconds <= bound:
-                break
-            place += 1
-        self.buckets[place] += 1
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
 
 
 class Kind:
