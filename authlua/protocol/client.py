@@ -325,6 +325,7 @@ class _Param:
     def __init__(self, field: str) -> None:
         self.name, self.value = split_param(field)
         self.pair: Any = (self.name, self.value)
+        """Both, as one object: compiled code would make a tuple anew wherever it knew what is in it."""
 
 
 def _take_apart(field: str) -> _Param:
