@@ -63,8 +63,6 @@ class Client(Connection):
     """
 
     def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
-        self._app = app
-        self._listener = listener
         kind = listener.client_kind
         self._codec = ClientConnection(
             app.dialect,
@@ -79,7 +77,7 @@ class Client(Connection):
         self._pid = 0
         self._pending: dict[int, _Pending] = {}
         self._kept: dict[int, AuthRequest] = {}
-        super().__init__(app.ready, sock)
+        super().__init__(app, listener, sock)
         app.clients.add(self)
         self._codec.greet()
         self.flush()
@@ -134,10 +132,6 @@ class Client(Connection):
         """See whether the peer is gone already."""
 
         self.ready(select.EPOLLIN)
-
-    def bug(self) -> None:
-        """A mistake of ours; the traceback goes to the log."""
-        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
 
     def ended(self) -> None:
         """Drop what nobody is left to hear about; a lookup that runs is abandoned."""

@@ -23,15 +23,9 @@ class Control(Connection):
     """
 
     def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
-        self._app = app
-        self._listener = listener
         self._buffer = b""
-        super().__init__(app.ready, sock)
+        super().__init__(app, listener, sock)
         app.controls.add(self)
-
-    def bug(self) -> None:
-        """A mistake of ours; the traceback goes to the log."""
-        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
 
     def ended(self) -> None:
         """The admin has gone."""

@@ -59,13 +59,11 @@ class Master(Connection):
     """
 
     def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
-        self._app = app
-        self._listener = listener
         self._codec = MasterConnection(app.dialect, listener.master_kind, spid=app.spid)
         self._peer_pid, self._restricted_uid = listener.peer(sock)
         self._pending: set[_Pending] = set()
         self._lists: set[trio.CancelScope] = set()
-        super().__init__(app.ready, sock)
+        super().__init__(app, listener, sock)
         app.masters.add(self)
         self._codec.greet()
         self.flush()
@@ -103,10 +101,6 @@ class Master(Connection):
             self.close()
             return
         self.flush()
-
-    def bug(self) -> None:
-        """A mistake of ours; the traceback goes to the log."""
-        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
 
     def ended(self) -> None:
         """Nobody waits for the lookups that run."""

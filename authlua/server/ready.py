@@ -9,11 +9,15 @@ import select
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from authlua.logs import Writer
+
+if TYPE_CHECKING:
+    from authlua.server.app import App
+    from authlua.server.listeners import Listener
 
 READ_SIZE = 16384
 """Bytes taken from a connection at a time, so that nobody's flood starves the others."""
@@ -136,15 +140,17 @@ class Connection:
     of ours, and one for which nobody else's connection is to end.
     """
 
-    def __init__(self, ready: Watcher, sock: socket.socket) -> None:
-        self._ready = ready
+    def __init__(self, app: "App", listener: "Listener", sock: socket.socket) -> None:
+        self._app = app
+        self._listener = listener
+        self._ready: Watcher = app.ready
         self._sock = sock
         self._unsent = b""
         self._drained: trio.Event | None = None
         self._paused = False
         self.closed = False
         sock.setblocking(False)
-        ready.watch(self, select.EPOLLIN)
+        self._ready.watch(self, select.EPOLLIN)
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -155,8 +161,8 @@ class Connection:
         raise AssertionError("a connection says what it does with its bytes")
 
     def bug(self) -> None:
-        """Log the exception that `received` has just raised."""
-        raise AssertionError("a connection says where its mistakes are logged")
+        """A mistake of ours; the traceback goes to the log."""
+        self._app.log.error("internal_error", listener=self._listener.name, exc_info=True)
 
     def ended(self) -> None:
         """The connection is closed: release what belongs to it."""
