@@ -3,11 +3,11 @@
 The order of steps is Dovecot's (``core:2.3.21.1:src/auth/auth-request.c:auth_request_handle_passdb_callback``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from random import uniform
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from authlua import passwords
 from authlua.auth.cache import Cache, Entry
@@ -137,7 +137,7 @@ class PassdbChain:
         finally:
             request.log_name = ""
 
-    async def lookup(self, request: AuthRequest, wanted: "Wanted") -> PassdbResult:
+    async def lookup(self, request: AuthRequest, wanted: Wanted) -> PassdbResult:
         """Fetch the user's fields, whatever the password, and what is *wanted* of the password."""
         if self._policy is not None and request.mech and not await self._policy.allows_attempt(request):
             return PASSWORD_MISMATCH
@@ -158,7 +158,7 @@ class PassdbChain:
             return USER_UNKNOWN
         return result
 
-    async def set_credentials(self, request: AuthRequest, wanted: "Wanted", scheme: str, value: Secret) -> bool:
+    async def set_credentials(self, request: AuthRequest, wanted: Wanted, scheme: str, value: Secret) -> bool:
         """Store *value*, with its *scheme* in braces, in the passdb that answered; whether that is done."""
         entry = wanted.entry
         if entry is None or not isinstance(entry.passdb, CredentialsKeeper):
@@ -174,14 +174,16 @@ class PassdbChain:
 
     # --- one passdb ----------------------------------------------------------
 
-    async def _ask(self, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted | None") -> PassdbResult:
+    def _ask(
+        self, entry: PassdbEntry, request: AuthRequest, wanted: Wanted | None
+    ) -> Coroutine[Any, Any, PassdbResult]:
         """Have the request's password verified, or look up what is *wanted*."""
         if wanted is None:
-            return await self._verify(entry, request)
+            return self._verify(entry, request)
         if wanted.earlier is None and request.skip_password_check:
             wanted.earlier = wanted.found
         wanted.found = None
-        return await self._lookup(entry, request, wanted)
+        return self._lookup(entry, request, wanted)
 
     async def _verify(self, entry: PassdbEntry, request: AuthRequest) -> PassdbResult:
         password = request.password
@@ -214,7 +216,7 @@ class PassdbChain:
             return OK
         return await self._check(entry, request, password, stored)
 
-    async def _lookup(self, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted") -> PassdbResult:
+    async def _lookup(self, entry: PassdbEntry, request: AuthRequest, wanted: Wanted) -> PassdbResult:
         try:
             reply = await entry.passdb.lookup(request)
         except ScriptError as error:
@@ -233,7 +235,7 @@ class PassdbChain:
         self._info(entry, request, f"Requested {wanted.scheme} scheme, but we have a NULL password")
         return SCHEME_NOT_AVAILABLE
 
-    async def _convert(self, wanted: "Wanted", entry: PassdbEntry, request: AuthRequest, stored: str) -> PassdbResult:
+    async def _convert(self, wanted: Wanted, entry: PassdbEntry, request: AuthRequest, stored: str) -> PassdbResult:
         """Dovecot's ``passdb_get_credentials``."""
         job = stored, wanted.scheme, request.original_user or "", entry.default_scheme, wanted.realm, self._dialect
         try:
@@ -353,7 +355,7 @@ class PassdbChain:
     # --- the cache -----------------------------------------------------------
 
     async def _remembered(
-        self, cache: Cache, key: str, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted | None"
+        self, cache: Cache, key: str, entry: PassdbEntry, request: AuthRequest, wanted: Wanted | None
     ) -> PassdbResult:
         """What `_ask` comes to, from the cache where it is known (``core:2.3.21.1:src/auth/passdb-cache.c``)."""
         found = cache.find(key)
@@ -390,7 +392,7 @@ class PassdbChain:
         return result
 
     async def _use(
-        self, cache: Cache, found: Entry, entry: PassdbEntry, request: AuthRequest, wanted: "Wanted | None"
+        self, cache: Cache, found: Entry, entry: PassdbEntry, request: AuthRequest, wanted: Wanted | None
     ) -> PassdbResult | None:
         """What *found* says; `None` when the password may have changed since, so that only the passdb can tell."""
         if found.fields is None:
@@ -420,7 +422,7 @@ class PassdbChain:
 
     # --- the chain -----------------------------------------------------------
 
-    async def _run(self, request: AuthRequest, wanted: "Wanted | None") -> PassdbResult:
+    async def _run(self, request: AuthRequest, wanted: Wanted | None) -> PassdbResult:
         """What all come to: whether the request's password is right, or what they have of what is *wanted*."""
         chain: Sequence[PassdbEntry] = self._masters if request.requested_login_user is not None else self._passdbs
         at = self._next(chain, 0, request)
@@ -440,12 +442,10 @@ class PassdbChain:
             started = perf_counter() if self._observe is not None else 0.0
             if entry.default_fields and not self._expand(entry, entry.default_fields, request):
                 result = INTERNAL_FAILURE
-            elif self._cache is not None and entry.cache_key is not None:
-                result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, wanted)
-            elif wanted is None:
-                result = await self._verify(entry, request)
-            else:
+            elif self._cache is None or entry.cache_key is None:
                 result = await self._ask(entry, request, wanted)
+            else:
+                result = await self._remembered(self._cache, entry.cache_key.expand(request), entry, request, wanted)
             fields = request.passdb_fields
             if result is OK and self._needs_certificate and not request.valid_client_cert:
                 # what was shown is no certificate that anybody knows (from 2.4.2 on)
