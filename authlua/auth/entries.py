@@ -33,10 +33,9 @@ RULES: Mapping[str, Rule] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassdbEntry:
-    """A passdb at its place in the chain."""
+class DatabaseEntry:
+    """A passdb or userdb at its place in the chain."""
 
-    passdb: Passdb
     id: int
     name: str = "lua"
     driver: str = "lua"
@@ -44,17 +43,24 @@ class PassdbEntry:
     result_failure: Rule = RULES["continue"]
     result_internalfail: Rule = RULES["continue"]
     skip: str = "never"
+    default_fields: Sequence[tuple[str, Template]] = ()
+    override_fields: Sequence[tuple[str, Template]] = ()
+    verbose: bool | None = None
+    cache_key: CacheKey | None = None
+    """`None`: its answers are not cached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassdbEntry(DatabaseEntry):
+    """A passdb at its place in the chain."""
+
+    passdb: Passdb
     master: bool = False
     deny: bool = False
     mechanisms: Sequence[str] = ()
     """Upper case; ``LOOKUP`` stands for lookups without a mech. Empty: all."""
     username_filter: Sequence[str] = ()
     default_scheme: str = "PLAIN"
-    default_fields: Sequence[tuple[str, Template]] = ()
-    override_fields: Sequence[tuple[str, Template]] = ()
-    verbose: bool | None = None
-    cache_key: CacheKey | None = None
-    """`None`: its answers are not cached."""
 
     def skipped(self, request: AuthRequest) -> str | None:
         """Why this passdb does not apply to *request*; `None` when it does."""
@@ -68,22 +74,10 @@ class PassdbEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserdbEntry:
+class UserdbEntry(DatabaseEntry):
     """A userdb at its place in the chain."""
 
     userdb: Userdb
-    id: int
-    name: str = "lua"
-    driver: str = "lua"
-    result_success: Rule = RULES["return-ok"]
-    result_failure: Rule = RULES["continue"]
-    result_internalfail: Rule = RULES["continue"]
-    skip: str = "never"
-    default_fields: Sequence[tuple[str, Template]] = ()
-    override_fields: Sequence[tuple[str, Template]] = ()
-    verbose: bool | None = None
-    cache_key: CacheKey | None = None
-    """`None`: its answers are not cached."""
     lists: bool = True
     """It knows who there is; else a list of all users is made of the others."""
     asks_passdbs: bool = False

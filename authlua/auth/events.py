@@ -6,7 +6,7 @@ An event is told to whoever observes: it is counted and, with ``debug``, logged.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from authlua.auth.entries import PassdbEntry, UserdbEntry
+from authlua.auth.entries import DatabaseEntry, PassdbEntry
 from authlua.dialect import Dialect
 from authlua.request import AuthRequest
 from authlua.results import PassdbResult, UserdbResult
@@ -58,7 +58,7 @@ def about_request(request: AuthRequest, dialect: Dialect) -> dict[str, object]:
 class Told:
     """What is told of passdbs and userdbs; what is told with every login is put together once."""
 
-    def __init__(self, entries: Sequence[PassdbEntry | UserdbEntry], dialect: Dialect) -> None:
+    def __init__(self, entries: Sequence[DatabaseEntry], dialect: Dialect) -> None:
         self._about = {entry.id: _about_database(entry, dialect) for entry in entries}
         kinds = {entry.id: "passdb" if isinstance(entry, PassdbEntry) else "userdb" for entry in entries}
         self._started = {id: Event(f"auth_{kind}_request_started", self._about[id]) for id, kind in kinds.items()}
@@ -80,7 +80,7 @@ class Told:
         return event
 
 
-def _about_database(entry: PassdbEntry | UserdbEntry, dialect: Dialect) -> dict[str, str]:
+def _about_database(entry: DatabaseEntry, dialect: Dialect) -> dict[str, str]:
     """Which passdb or userdb it is: 2.3 calls it by its driver first, 2.4 by its name."""
     kind = "passdb" if isinstance(entry, PassdbEntry) else "userdb"
     if dialect is Dialect.V2_3:
