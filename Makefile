@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-2.4 compiled differential conformance reloads mutants check bench guard lock setup clients clean
 
-COMPILED_TESTS = tests/protocol tests/auth tests/sasl/test_promises.py tests/passwords/test_stored.py tests/lua \
+COMPILED_TESTS = tests/protocol tests/auth tests/sasl/test_promises.py tests/passwords tests/lua \
 	tests/server tests/databases tests/test_logs.py
 PYTEST = .venv/bin/pytest --numprocesses=$(PROCESSES) --no-loadscope-reorder
 PROCESSES = 3

@@ -70,4 +70,4 @@ SCHEMES = (
     Scheme("ARGON2I", _make("I", {8: 512, 6: 128, 0: 32}, 3, 4), check, slow=True),
     Scheme("ARGON2ID", _argon2id, check, slow=True),
 )
-SCHEMES_2_4 = (Scheme("ARGON2", _argon2id, check, slow=True, alias_of="ARGON2ID"),)
+SCHEMES_2_4: tuple[Scheme, ...] = (Scheme("ARGON2", _argon2id, check, slow=True, alias_of="ARGON2ID"),)

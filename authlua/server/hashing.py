@@ -3,8 +3,9 @@
 A thread takes a job, leaves its outcome in a deque and rings a bell, an eventfd that stands in the epoll set beside the
 sockets. So a login that waits for its hash is an errand, as one that waits for a worker: it costs no task, and all
 hashes that are done by the time somebody looks go on in one batch. The libraries that hash let Python run meanwhile.
-To wake the server for each of a thousand hashes a second would cost a tenth of the processors: while there are more
-jobs to go on with, a thread leaves ringing to the next, unless nobody has rung for a while.
+To wake the server for each of a thousand hashes a second would cost a tenth of the processors, as its caches are cold
+each time: a thread rings when as many jobs are done as are still to be begun, so a hash that is done never waits for
+longer than those that are not will take.
 
 Few jobs are with the threads at a time, just so many that none runs dry; the others wait here, in turn by whom they
 are for. A client that sends a flood of logins delays its own.
@@ -23,17 +24,14 @@ import trio
 from authlua.server.ready import Ready
 from authlua.wishes import Errand, Hash, Outcome, Unfulfilled
 
-AHEAD = 0.04
-"""Seconds for which each thread is given jobs, so that it has some to go on with while the server is busy."""
+AHEAD = 0.08
+"""Seconds for which each thread is given jobs: half for one batch, half to go on with while the server takes it."""
 
 LEAST_AHEAD, MOST_AHEAD = 2, 32
 """How few and how many jobs that may be, the one it is at included."""
 
 MOST_WAITING = 100_000
 """Jobs that may wait; those beyond fail at once."""
-
-QUIET = 0.02
-"""Seconds for which the bell rests once it has rung, while there is a job more for each thread."""
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks for jobs that have waited too long."""
@@ -99,7 +97,6 @@ class Hasher:
         self._done: deque[HashJob] = deque()
         self._bell = -1
         self._rung = False
-        self._quiet_until = 0.0
         self._closed = False
         self._alive = 0
         self._ending = Lock()
@@ -161,12 +158,10 @@ class Hasher:
                     job.outcome = Outcome(job.function(*job.args))
                 except Exception as failure:
                     job.outcome = Outcome(failure=failure)
-            now = perf_counter()
-            job.took = now - begun
+            job.took = perf_counter() - begun
             done(job)
-            if not self._rung and (now >= self._quiet_until or self._given.qsize() < self._threads):
+            if not self._rung and self._given.qsize() - self._threads < len(self._done):
                 self._rung = True
-                self._quiet_until = now + QUIET
                 os.eventfd_write(self._bell, 1)
         with self._ending:
             self._alive -= 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from concurrent.futures import ThreadPoolExecutor
 from struct import pack, unpack
 
 import pytest
@@ -114,6 +115,17 @@ def test_md5_crypt_takes_eight_characters_of_salt() -> None:
     """So a hash that was made with more of them fits nothing."""
     assert verify(b"secret", "{MD5-CRYPT}" + md5_crypt(b"secret", b"eight888").decode())
     assert not verify(b"secret", "{MD5-CRYPT}" + md5_crypt(b"secret", b"nine99999").decode())
+
+
+def test_threads_hash_side_by_side() -> None:
+    """Each in memory of its own."""
+    passwords = [b"%d" % number for number in range(100)]
+
+    def work(password: bytes) -> bytes:
+        return libcrypt.crypt(password, b"$6$rounds=1000$salt")
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(work, passwords)) == [work(password) for password in passwords]
 
 
 class TestWithoutLibcrypt:
