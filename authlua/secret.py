@@ -12,7 +12,8 @@ class Secret:
     """Holds a password, credential, cookie or token; shows as ``<hidden>`` wherever it is printed.
 
     The bytes leave only through `reveal`, so a search for that word finds every place that handles them.
-    Comparison takes the same time wherever the first difference stands.
+    Comparison takes the same time wherever the first difference stands. As a key it stays hidden too; what is kept
+    for long is kept under its `fingerprint`.
     """
 
     __slots__ = ("_value",)
@@ -29,7 +30,8 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(self._value, other._value)
 
-    __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "<hidden>"

@@ -22,7 +22,7 @@ from authlua.dialect import Dialect
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, PassdbResult
-from authlua.secret import Secret, fingerprint
+from authlua.secret import Secret
 from authlua.variables import ExpansionError, Template, request_variables
 from authlua.wishes import Hash, Sleep, Unfulfilled
 
@@ -332,7 +332,7 @@ class PassdbChain:
         try:
             parsed = passwords.Stored(stored, entry.default_scheme)
             if elsewhere or parsed.slow:
-                key = fingerprint(password), stored, user, entry.default_scheme
+                key = password, stored, user, entry.default_scheme
                 job = Hash(_fits, parsed, password, user, self._allow_weak, self._limits)
                 matches = await self._verifications.fetch(key, lambda: job)
             else:

@@ -12,7 +12,7 @@ from authlua.auth.databases import CredentialsKeeper, Passdb, Userdb
 from authlua.errors import ScriptError
 from authlua.request import AuthRequest
 from authlua.results import PassdbReply, UserdbReply
-from authlua.secret import Secret, fingerprint
+from authlua.secret import Secret
 from authlua.wishes import Flight
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class SharedPassdb:
 
     async def verify_plain(self, request: AuthRequest, password: Secret) -> PassdbReply:
         """Is this the user's password?"""
-        key = self._key.expand(request), fingerprint(password)
+        key = self._key.expand(request), password
         return await self._verifications.fetch(key, lambda: self._passdb.verify_plain(request, password))
 
     async def lookup(self, request: AuthRequest) -> PassdbReply:
