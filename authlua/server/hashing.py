@@ -24,7 +24,7 @@ import trio
 from authlua.server.ready import Ready
 from authlua.wishes import Errand, Hash, Outcome, Unfulfilled
 
-AHEAD = 0.08
+AHEAD = 0.1
 """Seconds for which each thread is given jobs: half for one batch, half to go on with while the server takes it."""
 
 LEAST_AHEAD, MOST_AHEAD = 2, 32
