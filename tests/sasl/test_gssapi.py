@@ -25,6 +25,7 @@ REALM = "TEST.EXAMPLE.ORG"
 HOST = "mail.example.org"
 PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
 PATIENCE = 30.0
+NO_GSSAPI = "missing: .venv/bin/pip install gssapi (on Debian after apt-get install gcc libkrb5-dev python3-dev)"
 
 KRB5_CONF = f"""
 [libdefaults]
@@ -56,10 +57,10 @@ KDC_CONF = f"""
 @pytest.fixture(scope="module")
 def kerberos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A KDC of our own; alice and bob have tickets, and the keytab has our service."""
-    pytest.importorskip("gssapi", reason='missing: the Python package gssapi, of "authlua[gssapi]"')
+    pytest.importorskip("gssapi", reason=NO_GSSAPI)
     found = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") for name in PROGRAMS}
     if missing := [name for name, path in found.items() if path is None]:
-        pytest.skip(f"missing: {' '.join(missing)}; on Debian in krb5-kdc, krb5-admin-server and krb5-user")
+        pytest.skip(f"missing: {' '.join(missing)}: apt-get install krb5-kdc krb5-admin-server krb5-user")
     directory = tmp_path_factory.mktemp("kerberos")
     port = free_port()
     (directory / "krb5.conf").write_text(KRB5_CONF.replace("PORT", str(port)))
@@ -231,7 +232,7 @@ def test_nothing_of_kerberos_is_loaded_before_it_is_needed() -> None:
 
 def test_only_kerberos_counts() -> None:
     """The library may know other mechanisms, whose names are nobody's here."""
-    pytest.importorskip("gssapi", reason='missing: the Python package gssapi, of "authlua[gssapi]"')
+    pytest.importorskip("gssapi", reason=NO_GSSAPI)
     context = SimpleNamespace(
         step=lambda token: b"", complete=True, mech=SimpleNamespace(dotted_form="1.2.3"), initiator_name="alice"
     )
